@@ -1,0 +1,1 @@
+"""What breaks things, and what puts them back: sandboxes, faults, undo."""

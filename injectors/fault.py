@@ -1,0 +1,299 @@
+"""A fault: one small unit that breaks one thing, and knows the steps that put it back.
+
+Write one as one file under ``injectors/faults/``, named after its kind::
+
+    class ProcessKill(Fault, kind="process.kill"):
+        needs = ("processes",)
+        target: SlotTarget
+
+        async def plan(self, box, rng): ...
+        async def inject(self, box, injection): ...
+        async def look(self, box, injection): ...
+
+The laws that every fault obeys are tests (``tests/test_fault_laws.py``): plan
+changes nothing; inject then undo restores; undo twice is harmless; undo without
+inject is harmless; an injection survives JSON and another process.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic.json_schema import WithJsonSchema
+
+from gameday.injectors import units
+from gameday.injectors.errors import UsageError
+from gameday.injectors.sandbox.base import Link, Sandbox, Slot
+from gameday.injectors.undo import ProcessId, Step
+
+__all__ = [
+    "BitsPerSecond",
+    "Bytes",
+    "Evidence",
+    "Fault",
+    "Injection",
+    "LinkTarget",
+    "Seconds",
+    "Share",
+    "SlotTarget",
+    "choose",
+    "choose_links",
+]
+
+
+T = TypeVar("T")
+
+
+def _text(parse: Any) -> Any:
+    def convert(value: object) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise ValueError(f"{value!r} has no unit")
+        return value
+
+    return BeforeValidator(convert)
+
+
+def _duration(value: object) -> object:
+    """A bare 0 needs no unit; every other number does. Values that we parsed ourselves pass."""
+    if isinstance(value, str):
+        return units.parse_duration("0s" if value.strip() == "0" else value)
+    if type(value) is int and value != 0:
+        raise ValueError(f"{value} has no unit; write {value}s or {value}ms")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a duration; write it as 500ms, 10s, 3m or 1m30s")
+    return float(value)
+
+
+def _schema(description: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "string", "description": description, "examples": list(examples)}
+    )
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(ge=0),
+    _schema("A duration with its unit.", "500ms", "10s", "1m30s"),
+]
+Share = Annotated[float, _text(units.parse_share), Field(ge=0, le=1), _schema("A share.", "95%")]
+Bytes = Annotated[int, _text(units.parse_size), Field(ge=0), _schema("A size.", "64MiB")]
+BitsPerSecond = Annotated[
+    float, _text(units.parse_rate), Field(gt=0), _schema("A data rate.", "1Mbit/s")
+]
+
+
+class _Choice(BaseModel, frozen=True, extra="forbid"):
+    """How many of what matches are hit: a count, or a share (rounded up); default one."""
+
+    count: Annotated[int, Field(ge=1)] | None = None
+    share: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> _Choice:
+        if self.count is not None and self.share is not None:
+            raise ValueError("give count or share, not both")
+        return self
+
+
+class SlotTarget(_Choice, frozen=True):
+    """Slots by service (``{service: api, count: 1}``) or by name (``{slot: api-2}``)."""
+
+    service: str | None = None
+    slot: str | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> SlotTarget:
+        if (self.service is None) == (self.slot is None):
+            raise ValueError("give service or slot")
+        return self
+
+
+def _link(text: str) -> str:
+    ends = [end.strip() for end in text.split("->")]
+    if len(ends) != 2 or not all(ends):
+        raise ValueError(f"{text!r} is not a link; write it as api->store or api-1->store")
+    return "->".join(ends)
+
+
+class LinkTarget(_Choice, frozen=True):
+    """Links by their ends, each a service or a slot: ``{link: api->store}``.
+
+    Without count or share, every link that matches is hit.
+    """
+
+    link: Annotated[str, AfterValidator(_link)]
+
+
+class Injection(msgspec.Struct, frozen=True):
+    """One fault on one target in one drill.
+
+    Attributes:
+        id: Unique within the drill; the tag's last part.
+        fault: The fault's kind.
+        target: The slot or link that is hit.
+        tag: What everything that the injection makes carries, and is found by.
+        undo: Steps that put it back, in the order in which they run.
+        parameters: The fault's parameters, for people and for `look`.
+        before: Who filled the slot when it was planned; None for links.
+    """
+
+    id: str
+    fault: str
+    target: str
+    tag: str
+    undo: tuple[Step, ...]
+    parameters: dict[str, Any] = {}
+    before: ProcessId | None = None
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a look at the target showed, not what the injecting call returned.
+
+    Attributes:
+        took_effect: The change is or was there; may rest on identity (the old process is gone).
+        in_force: It is there now.
+        seen: What was seen, for people.
+        at: CLOCK_MONOTONIC of the look, seconds (absolute).
+    """
+
+    took_effect: bool
+    in_force: bool
+    seen: str
+    at: float = msgspec.field(default_factory=time.monotonic)
+
+
+class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid"):
+    """The base of all faults; a frozen pydantic model whose fields are its parameters.
+
+    Attributes:
+        kind: ``process.kill``: the class keyword, and the file's name.
+        needs: Parts of the sandbox that it acts through.
+        excludes: Kinds that cannot be in force on the same target at the same time.
+    """
+
+    kind: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    excludes: ClassVar[tuple[str, ...]] = ()
+
+    target: Any
+
+    def __init_subclass__(cls, *, kind: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, kind: str = "", **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        if kind:
+            cls.kind = kind
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields except the target, in SI units."""
+        return self.model_dump(exclude={"target"}, mode="json")
+
+    def injection(
+        self, target: str, *undo: Step, tag: str, before: ProcessId | None = None
+    ) -> Injection:
+        """An injection of this fault; ``tag`` comes from `new_tag` and is in the undo steps too."""
+        return Injection(
+            id=tag.rsplit("-", 1)[-1],
+            fault=self.kind,
+            target=target,
+            tag=tag,
+            undo=undo,
+            parameters=self.parameters(),
+            before=before,
+        )
+
+    @staticmethod
+    def new_tag(box: Sandbox, rng: Random) -> str:
+        """A fresh tag: the drill's id, then a part drawn from ``rng`` (same seed, same plan)."""
+        return f"gameday-{box.drill or 'test'}-{rng.getrandbits(32):08x}"
+
+    @abc.abstractmethod
+    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
+        """Resolve the exact targets and their undo. Reads only.
+
+        Raises:
+            UsageError: if nothing matches the target.
+            Unsupported: if the sandbox or the machine cannot do it.
+        """
+
+    @abc.abstractmethod
+    async def inject(self, box: Sandbox, injection: Injection) -> None:
+        """Make the change. May be called once; may be interrupted at any await."""
+
+    @abc.abstractmethod
+    async def look(self, box: Sandbox, injection: Injection) -> Evidence:
+        """Look at the target. Reads only."""
+
+
+def _pick(found: Sequence[T], target: _Choice, rng: Random, default: int) -> list[T]:
+    count = default
+    if target.count is not None:
+        count = target.count
+    elif target.share is not None:
+        count = math.ceil(target.share * len(found))
+    if count > len(found):
+        raise UsageError(f"the target asks for {count}, but only {len(found)} match")
+    chosen = set(rng.sample(range(len(found)), count))
+    return [item for index, item in enumerate(found) if index in chosen]
+
+
+async def choose(box: Sandbox, target: SlotTarget, rng: Random) -> list[Slot]:
+    """The slots that ``target`` names, chosen by ``rng`` where it leaves a choice.
+
+    Slots that are running come first: breaking what is already broken proves nothing.
+
+    Raises:
+        UsageError: if none match, or fewer than asked for.
+    """
+    slots = await box.list_slots()
+    if target.slot is not None:
+        found = [slot for slot in slots if slot.name == target.slot]
+    else:
+        found = [slot for slot in slots if slot.service == target.service]
+    if not found:
+        names = sorted({slot.service for slot in slots} | {slot.name for slot in slots})
+        raise UsageError(
+            f"the target {target.slot or target.service!r} matches nothing in the sandbox",
+            hint=f"There are: {', '.join(names)}.",
+        )
+    running = [slot for slot in found if slot.state == "running"]
+    return _pick(running or found, target, rng, default=1)
+
+
+async def choose_links(box: Sandbox, target: LinkTarget, rng: Random) -> list[Link]:
+    """The links that ``target`` names; all of them unless a count or share is given.
+
+    Raises:
+        UsageError: if none match, or fewer than asked for.
+    """
+    source, _, end = target.link.partition("->")
+    services = {slot.name: slot.service for slot in await box.list_slots()}
+    links = await box.list_links()
+    found = [
+        link
+        for link in links
+        if source in (link.source, services.get(link.source))
+        and end in (link.target, services.get(link.target))
+    ]
+    if not found:
+        raise UsageError(
+            f"the link {target.link!r} matches nothing in the sandbox",
+            hint=f"There are: {', '.join(link.name for link in links) or 'no links'}.",
+        )
+    return _pick(found, target, rng, default=len(found))

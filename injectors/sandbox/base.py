@@ -1,0 +1,327 @@
+"""What a sandbox is to the faults: slots, links, and the parts that act on them.
+
+A **slot** is a place that a process fills: ``api-2`` is replica 2 of service
+``api``, and stays ``api-2`` when its process is replaced. A **link** is a way
+from one slot to another: ``gateway-1->api-2``.
+
+A fault acts through *parts*, small protocols that a sandbox has or lacks. The
+same fault therefore means the same thing on every sandbox, and `validate` can
+refuse a fault whose part is missing. Every change that a part makes carries the
+drill's tag, is found again by it, and has an undo step (`gameday.injectors.undo`).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from gameday.injectors.errors import Unsupported
+from gameday.injectors.undo import ProcessId, SandboxRef, Step, StepResult
+
+__all__ = [
+    "Change",
+    "Cpu",
+    "Disk",
+    "Hands",
+    "Link",
+    "Links",
+    "Memory",
+    "ProcessStatus",
+    "Processes",
+    "Sandbox",
+    "Slot",
+    "Toxic",
+]
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One replica's place, as `gameday sandbox ps` shows it.
+
+    Attributes:
+        name: ``api-2``.
+        service: ``api``.
+        state: ``running``, ``paused``, ``stopped`` (nobody wants it up), ``exited`` or ``starting``.
+        health: ``healthy``, ``unhealthy`` or ``unknown`` (no health check).
+        process: Who fills the slot now; None if nobody.
+        address: ``host:port`` where it listens; empty if it does not.
+        drained: True if links no longer lead to it.
+        since: CLOCK_MONOTONIC of the last start, seconds.
+    """
+
+    name: str
+    service: str
+    state: str
+    health: str = "unknown"
+    process: ProcessId | None = None
+    address: str = ""
+    drained: bool = False
+    restarts: int = 0
+    since: float = 0.0
+    owner: str = ""
+    tier: str = ""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A way from one slot to another, with the listener that the client's side connects to."""
+
+    name: str
+    source: str
+    target: str
+    address: str = ""
+
+
+class Toxic(msgspec.Struct, frozen=True):
+    """One network fault in force on one link.
+
+    Attributes:
+        kind: ``latency``, ``blackhole``, ``reset`` or ``bandwidth``.
+        tag: The injection's tag; its name on the link.
+        parameters: SI units: ``delay``/``jitter`` in s, ``rate`` in bit/s.
+    """
+
+    kind: str
+    tag: str
+    parameters: dict[str, float] = {}
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """What a look at a slot's process showed.
+
+    Attributes:
+        process: Who fills the slot; None if nobody.
+        state: ``running``, ``paused`` (every thread stopped) or ``gone``.
+        holds: Tags of what keeps the slot's process from staying up.
+        restarts: Starts of the slot beyond the first.
+    """
+
+    process: ProcessId | None
+    state: str
+    holds: tuple[str, ...] = ()
+    restarts: int = 0
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Something that happened in the sandbox.
+
+    Attributes:
+        at: CLOCK_MONOTONIC, seconds (absolute).
+        action: ``started``, ``exited``, ``health``, or what somebody did: ``restart``,
+            ``scale``, ``drain``, ``undrain``, ``exec``, ``stop``.
+        slot: The slot or service concerned; empty for the whole sandbox.
+        by: The role of who did it; ``gameday`` for our own doing, empty where nobody did.
+        detail: For people.
+    """
+
+    at: float
+    action: str
+    slot: str = ""
+    by: str = ""
+    detail: str = ""
+
+
+class Processes(Protocol):
+    """The part ``processes``."""
+
+    async def status(self, slot: str) -> ProcessStatus:
+        """Look at the slot's process."""
+        ...
+
+    async def signal(self, process: ProcessId, signal: int) -> bool:
+        """Send a signal to a process; False if it is no longer that process."""
+        ...
+
+    async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
+        """From now on kill the slot's process ``uptime`` seconds after each of its starts, and restart it."""
+        ...
+
+
+class Links(Protocol):
+    """The part ``links``."""
+
+    async def add(self, link: str, toxic: Toxic) -> None:
+        """Put a network fault on a link; new and open connections are hit."""
+        ...
+
+    async def toxics(self, link: str) -> tuple[Toxic, ...]:
+        """What is in force on a link, as its proxy reports."""
+        ...
+
+
+class Cpu(Protocol):
+    """The part ``cpu``."""
+
+    async def affinity(self, slot: str) -> tuple[int, ...]:
+        """CPUs on which the slot's process may run; empty if nobody fills it."""
+        ...
+
+    async def burn(self, slot: str, tag: str, *, workers: int) -> None:
+        """Pin the slot's process to one CPU and start that many burners beside it there."""
+        ...
+
+    async def helpers(self, tag: str) -> tuple[ProcessId, ...]:
+        """Helper processes (burners, hogs) that carry the tag and run."""
+        ...
+
+
+class Memory(Protocol):
+    """The part ``memory``."""
+
+    async def limit(self, slot: str) -> tuple[str, str]:
+        """The limit that `squeeze` would change, and its value, as in `RestoreLimit`; empty if nobody fills it."""
+        ...
+
+    async def squeeze(self, slot: str, tag: str, *, headroom: int) -> None:
+        """Leave the slot's process only ``headroom`` bytes beyond what it uses now."""
+        ...
+
+
+class Disk(Protocol):
+    """The part ``disk``."""
+
+    async def fill(self, slot: str, name: str, *, leave: int) -> None:
+        """Fill the slot's data folder with a file ``name`` until ``leave`` bytes are free."""
+        ...
+
+    async def filled(self, slot: str, name: str) -> int | None:
+        """Size of that file in bytes; None if it is not there."""
+        ...
+
+    async def free(self, slot: str) -> int:
+        """Bytes free in the slot's data folder."""
+        ...
+
+
+class Hands(Protocol):
+    """The part ``hands``: what fixers do, from a terminal or scripted; each is a `Change` of theirs.
+
+    ``by`` is the role of who does it.
+    """
+
+    async def restart(self, slot: str, *, by: str) -> None:
+        """Stop the slot's process (kill it if it does not stop) and start a new one."""
+        ...
+
+    async def stop(self, slot: str, *, by: str) -> None:
+        """Stop the slot's process and leave it stopped."""
+        ...
+
+    async def scale(self, service: str, replicas: int, *, by: str) -> None:
+        """Start or stop replicas, the highest numbers first to go."""
+        ...
+
+    async def drain(self, slot: str, *, by: str, back: bool = False) -> None:
+        """Take the slot out of every link that leads to it; ``back`` puts it in again."""
+        ...
+
+    async def execute(
+        self, slot: str, argv: Sequence[str], *, by: str, stdio: tuple[int, int, int]
+    ) -> int:
+        """Run a command with the slot's environment, folder and namespaces; its exit code."""
+        ...
+
+    async def log_path(self, slot: str) -> str:
+        """The file that holds what the slot's processes wrote to stdout and stderr."""
+        ...
+
+
+class Sandbox(abc.ABC):
+    """A cluster under drill, reached by any process that holds its `SandboxRef`.
+
+    Attributes:
+        ref: How to find it again.
+        parts: What it can do: ``processes``, ``links``, ``cpu``, ``memory``, ``disk``,
+            ``hands``, ``channels``; third parties may add their own.
+        drill: Id of the drill that uses it now; the first part of every tag.
+    """
+
+    ref: SandboxRef
+    drill: str = ""
+    parts: Mapping[str, Any]
+
+    def part(self, name: str) -> Any:
+        """The part of that name.
+
+        Raises:
+            Unsupported: if this sandbox, or this machine, lacks it.
+        """
+        try:
+            return self.parts[name]
+        except KeyError:
+            why = self.lacks().get(name, "it has no such part")
+            raise Unsupported(
+                f"this {self.ref.kind} sandbox cannot do {name!r}: {why}",
+                hint="`gameday doctor` says what this machine can do.",
+            ) from None
+
+    def lacks(self) -> Mapping[str, str]:
+        """Parts that this kind has elsewhere but not here, each with the reason."""
+        return {}
+
+    @property
+    def processes(self) -> Processes:
+        """The part ``processes``."""
+        part: Processes = self.part("processes")
+        return part
+
+    @property
+    def links(self) -> Links:
+        """The part ``links``."""
+        part: Links = self.part("links")
+        return part
+
+    @property
+    def cpu(self) -> Cpu:
+        """The part ``cpu``."""
+        part: Cpu = self.part("cpu")
+        return part
+
+    @property
+    def memory(self) -> Memory:
+        """The part ``memory``."""
+        part: Memory = self.part("memory")
+        return part
+
+    @property
+    def disk(self) -> Disk:
+        """The part ``disk``."""
+        part: Disk = self.part("disk")
+        return part
+
+    @property
+    def hands(self) -> Hands:
+        """The part ``hands``."""
+        part: Hands = self.part("hands")
+        return part
+
+    @abc.abstractmethod
+    async def list_slots(self) -> tuple[Slot, ...]:
+        """Every slot, ordered by service as declared, then by number. Reads only."""
+
+    @abc.abstractmethod
+    async def list_links(self) -> tuple[Link, ...]:
+        """Every link. Reads only."""
+
+    @abc.abstractmethod
+    async def run_step(self, step: Step) -> StepResult:
+        """Carry out one undo step, idempotently, whether or not the injection ever happened.
+
+        Raises:
+            SandboxError: if it could not be done.
+        """
+
+    @abc.abstractmethod
+    async def fingerprint(self, slot: str) -> Mapping[str, str]:
+        """What a fault could have changed at a slot or link, without identity.
+
+        Equal before an injection and after its undo: no pids, start times or counters.
+        """
+
+    @abc.abstractmethod
+    def changes(self) -> AsyncIterator[Change]:
+        """What happens in the sandbox, from now on, as it happens."""
+
+    async def aclose(self) -> None:
+        """Let go of the sandbox (not: end it)."""

@@ -1,0 +1,5 @@
+"""``python -m gameday`` is the command ``gameday``."""
+
+from gameday.drills.cli import main
+
+main()
