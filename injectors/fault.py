@@ -6,9 +6,12 @@ Write one as one file under ``injectors/faults/``, named after its kind::
         needs = ("processes",)
         target: SlotTarget
 
-        async def plan(self, box, rng): ...
+        async def plan(self, box, rng): ...    # self.aim() chooses, self.injection() records
         async def inject(self, box, injection): ...
         async def look(self, box, injection): ...
+
+A network fault is shorter still (`gameday.injectors.link_fault`); the whole
+contract on one page is ``docs/write-a-fault.md``.
 
 The laws that every fault obeys are tests (``tests/test_fault_laws.py``): plan
 changes nothing; inject then undo restores; undo twice is harmless; undo without
@@ -20,20 +23,21 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import WithJsonSchema
 
 from gameday.injectors import units
-from gameday.injectors.errors import UsageError
+from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox.base import Link, Sandbox, Slot
 from gameday.injectors.undo import ProcessId, Step
 
 __all__ = [
+    "Aim",
     "BitsPerSecond",
     "Bytes",
     "Evidence",
@@ -45,6 +49,8 @@ __all__ = [
     "SlotTarget",
     "choose",
     "choose_links",
+    "exclude_each_other",
+    "within",
 ]
 
 
@@ -94,6 +100,17 @@ Bytes = Annotated[int, _text(units.parse_size), Field(ge=0), _schema("A size.", 
 BitsPerSecond = Annotated[
     float, _text(units.parse_rate), Field(gt=0), _schema("A data rate.", "1Mbit/s")
 ]
+
+
+def within(low: float, high: float, show: Callable[[Any], str]) -> AfterValidator:
+    """Bounds of a parameter in SI units; the refusal is written by ``show`` (`units.show_duration` …)."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"{show(value)} is outside {show(low)} to {show(high)}")
+        return value
+
+    return AfterValidator(check)
 
 
 class _Choice(BaseModel, frozen=True, extra="forbid"):
@@ -175,6 +192,20 @@ class Evidence(msgspec.Struct, frozen=True):
     seen: str
     at: float = msgspec.field(default_factory=time.monotonic)
 
+    def after(self, earlier: Evidence | None) -> Evidence:
+        """This look in the light of an earlier one: that a fault took effect is never unlearnt."""
+        if earlier is None or self.took_effect or not earlier.took_effect:
+            return self
+        return msgspec.structs.replace(self, took_effect=True)
+
+
+class Aim(NamedTuple):
+    """A chosen slot, the process that fills it, and the tag for what is done there."""
+
+    slot: str
+    process: ProcessId
+    tag: str
+
 
 class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid"):
     """The base of all faults; a frozen pydantic model whose fields are its parameters.
@@ -223,6 +254,39 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid"):
         """A fresh tag: the drill's id, then a part drawn from ``rng`` (same seed, same plan)."""
         return f"gameday-{box.drill or 'test'}-{rng.getrandbits(32):08x}"
 
+    async def aim(self, box: Sandbox, rng: Random) -> list[Aim]:
+        """The slots that the target names, each with its process and a fresh tag. Reads only.
+
+        Raises:
+            UsageError: if none match, fewer than asked for, or no process runs there.
+            Unsupported: if the sandbox lacks a part that the fault needs.
+        """
+        for part in self.needs:
+            box.part(part)
+        aims = []
+        for slot in await choose(box, self.target, rng):
+            if slot.process is None:
+                raise UsageError(
+                    f"{self.kind} needs a process to act on, but none runs at {slot.name}",
+                    hint=f"`gameday sandbox restart {slot.name}` starts it.",
+                )
+            aims.append(Aim(slot.name, slot.process, self.new_tag(box, rng)))
+        return aims
+
+    @staticmethod
+    async def send(box: Sandbox, injection: Injection, signal: int) -> None:
+        """Send a signal to the process that the injection was planned for.
+
+        Raises:
+            SandboxError: if it is no longer there: then whatever happened is not our doing.
+        """
+        process = injection.before
+        if process is None or not await box.processes.signal(process, signal):
+            raise SandboxError(
+                f"the process that filled {injection.target} when the fault was planned "
+                "is no longer there; nothing was done"
+            )
+
     @abc.abstractmethod
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
         """Resolve the exact targets and their undo. Reads only.
@@ -239,6 +303,14 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid"):
     @abc.abstractmethod
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
         """Look at the target. Reads only."""
+
+
+def exclude_each_other(one: type[Fault], other: type[Fault]) -> bool:
+    """True if the two cannot be in force on the same target at the same time.
+
+    Either may say so: a third party's fault can name ours.
+    """
+    return other.kind in one.excludes or one.kind in other.excludes
 
 
 def _pick(found: Sequence[T], target: _Choice, rng: Random, default: int) -> list[T]:
