@@ -40,6 +40,9 @@ class LinkFault(Fault):
 
     target: LinkTarget
 
+    def __init_subclass__(cls, *, toxic: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+
     @classmethod
     def __pydantic_init_subclass__(cls, *, toxic: str = "", **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
