@@ -1,0 +1,1 @@
+"""Running drills: the director decides, the runner acts, the journal remembers."""

@@ -1,0 +1,99 @@
+"""Pages to a webhook, in the form of Alertmanager's webhook receiver (version 4).
+
+Whatever takes alerts from Alertmanager takes these; the labels ``exercise`` and
+``drill`` keep them out of production metrics.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gameday.drills.channels.message import MARK, ChannelError, Message
+from gameday.drills.http import HttpFailure, request
+from gameday.injectors.errors import UsageError
+
+__all__ = ["Webhook"]
+
+_TIMEOUT = 5.0
+
+
+class Webhook:
+    """Posts each message to one URL."""
+
+    name = "webhook"
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                f"{url!r} is no webhook; a URL with http or https was expected",
+                hint="Write it as https://example.org/hook.",
+            )
+        self.host = parts.hostname
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.port = parts.port or (443 if self.tls else 80)
+        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    async def send(self, message: Message) -> None:
+        """Post it; a 2xx answer accepts it, a 4xx (but 408, 429) never will."""
+        try:
+            answer = await request(
+                "POST",
+                self.host,
+                self.port,
+                self.target,
+                headers={"Content-Type": "application/json"},
+                body=msgspec.json.encode(_alertmanager(message)),
+                tls=self.tls,
+                timeout=_TIMEOUT,
+            )
+        except HttpFailure as error:
+            raise ChannelError(str(error), retry=True) from error
+        if answer.status >= 300:
+            again = answer.status >= 500 or answer.status in (408, 429)
+            raise ChannelError(f"it answered {answer.status}", retry=again)
+
+
+def _alertmanager(message: Message) -> dict[str, Any]:
+    at = datetime.fromtimestamp(message.at, UTC).isoformat()
+    over = message.status == "resolved"
+    labels = {
+        "alertname": message.title,
+        "severity": message.severity,
+        "tier": message.tier,
+        "exercise": "true",
+        "drill": message.drill,
+    }
+    annotations = {
+        "summary": f"{MARK}{' ENDED' if over else ''}: {message.summary}",
+        "impact": message.impact,
+        "verify": message.verify,
+        "first_step": message.first_step,
+        "escalate": message.escalate,
+        "runbook": message.runbook,
+        "value": message.value,
+    }
+    alert = {
+        "status": "resolved" if over else "firing",
+        "labels": labels,
+        "annotations": {key: text for key, text in annotations.items() if text},
+        "startsAt": at,
+        "endsAt": at if over else "0001-01-01T00:00:00Z",
+        "fingerprint": message.key,
+    }
+    return {
+        "version": "4",
+        "receiver": "gameday",
+        "status": alert["status"],
+        "groupKey": message.key,
+        "groupLabels": {"alertname": message.title},
+        "commonLabels": labels,
+        "commonAnnotations": alert["annotations"],
+        "externalURL": "",
+        "alerts": [alert],
+    }

@@ -1,0 +1,240 @@
+"""The director decides what happens next in a drill. It is pure.
+
+`observe` takes in what happened; `advance` says what to do now and when to ask
+again. Neither touches a clock, a file or a process, so the same drill can be
+played in virtual time, thousands of times over. Times are seconds since the
+drill's start, on the axis of the journal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from gameday.scenarios.model import Scenario
+from gameday.scoring.events import (
+    AbortAsked,
+    AlertFired,
+    AlertResolved,
+    Event,
+    InjectCalled,
+    InjectionArmed,
+    InjectionUndone,
+    Looked,
+    Said,
+    SliBroke,
+)
+
+__all__ = [
+    "Begin",
+    "Command",
+    "Direction",
+    "End",
+    "FireAlert",
+    "Inject",
+    "Revert",
+    "SendReport",
+    "advance",
+    "observe",
+]
+
+STEADY_TIMEOUT = 60.0
+"""Seconds that a sandbox has to reach its steady state before the drill is called off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The steady state holds: the scenario's clock starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Inject the fault of that entry of ``faults``."""
+
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Put back what that entry of ``faults`` did: its ``lasts`` is over."""
+
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class FireAlert:
+    """Fire the synthetic alert of that entry of ``alerts``."""
+
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """Pass on that entry of ``reports``."""
+
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Stop, put everything back. ``why`` as in `DrillEnded`."""
+
+    why: str
+
+
+Command = Begin | Inject | Revert | FireAlert | SendReport | End
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What the director knows.
+
+    Attributes:
+        scenario: What is played.
+        started: When the waiting for the steady state began.
+        begun: When the scenario's clock started; None before.
+        issued: Commands that were given; none is given twice.
+        steady: By SLI: since when it is inside the steady state; None while outside or unknown.
+        open_pages: Pages that fire.
+        closed: When fixers last said that it is over (resolve, all-clear); None if they did not.
+        in_force: Injections in force.
+        calm: When the last of them ended.
+        abort: Who asked to stop.
+        ended: The `End` was given.
+    """
+
+    scenario: Scenario
+    started: float = 0.0
+    begun: float | None = None
+    issued: frozenset[Command] = frozenset()
+    steady: dict[str, float | None] = field(default_factory=dict)
+    open_pages: frozenset[str] = frozenset()
+    closed: float | None = None
+    in_force: frozenset[str] = frozenset()
+    calm: float = 0.0
+    abort: str = ""
+    ended: bool = False
+
+    @property
+    def steady_since(self) -> float | None:
+        """Since when every SLI of the steady state is inside it; None if one is not."""
+        since = [self.steady.get(bound.name) for bound in self.scenario.steady_bounds]
+        known = [instant for instant in since if instant is not None]
+        return max(known) if len(known) == len(since) else None
+
+    @property
+    def is_control(self) -> bool:
+        """Is there nothing to respond to?"""
+        return not (
+            self.scenario.faults or any(alert.at is not None for alert in self.scenario.alerts)
+        )
+
+
+def observe(state: Direction, event: Event) -> Direction:
+    """Take in an event of the journal."""
+    match event:
+        case SliBroke(bounds="steady"):
+            return replace(
+                state, steady=state.steady | {event.sli: event.at if event.inside else None}
+            )
+        case AlertFired():
+            return replace(state, open_pages=state.open_pages | {event.page})
+        case AlertResolved():
+            return replace(state, open_pages=state.open_pages - {event.page})
+        case InjectCalled():
+            return replace(state, in_force=state.in_force | {event.injection}, closed=None)
+        case Looked(in_force=False, took_effect=True):
+            return _ended(state, event.injection, event.at)
+        case InjectionUndone():
+            return _ended(state, event.injection, event.at)
+        case Said(verb="resolve" | "all-clear"):
+            return replace(state, closed=event.at)
+        case AbortAsked():
+            return replace(state, abort=state.abort or event.why)
+        case InjectionArmed():
+            return state
+        case _:
+            return state
+
+
+def _ended(state: Direction, injection: str, at: float) -> Direction:
+    if injection not in state.in_force:
+        return state
+    return replace(state, in_force=state.in_force - {injection}, calm=max(state.calm, at))
+
+
+def advance(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...], float]:
+    """What to do now, and when to ask again at the latest (``inf``: when something happens)."""
+    if state.ended:
+        return state, (), math.inf
+    if state.abort:
+        return _end(state, "aborted")
+    if state.begun is None:
+        return _await_steady(state, now)
+    return _play(state, now, state.begun)
+
+
+def _end(state: Direction, why: str) -> tuple[Direction, tuple[Command, ...], float]:
+    return replace(state, ended=True), (End(why),), math.inf
+
+
+def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...], float]:
+    deadline = state.started + STEADY_TIMEOUT
+    if state.steady_since is not None:
+        begun = replace(state, begun=now)
+        after, commands, wakeup = _play(begun, now, now)
+        return after, (Begin(), *commands), wakeup
+    if now >= deadline:
+        return _end(state, "unhealthy-start")
+    return state, (), deadline
+
+
+def _play(
+    state: Direction, now: float, begun: float
+) -> tuple[Direction, tuple[Command, ...], float]:
+    due: list[Command] = []
+    wakeup = begun + state.scenario.duration
+    if now >= wakeup:
+        return _end(state, "control-over" if state.is_control else "hard-stop")
+    for at, command in _schedule(state.scenario):
+        if command in state.issued:
+            continue
+        if begun + at <= now:
+            due.append(command)
+        else:
+            wakeup = min(wakeup, begun + at)
+    state = replace(state, issued=state.issued | frozenset(due))
+    over = _over_at(state)
+    if over <= now and not due:
+        return _end(state, "resolved")
+    return state, tuple(due), min(wakeup, over)
+
+
+def _schedule(scenario: Scenario) -> list[tuple[float, Command]]:
+    """Everything that the scenario plans, in order of time."""
+    plan: list[tuple[float, Command]] = []
+    for index, fault in enumerate(scenario.faults):
+        plan.append((fault.at, Inject(index)))
+        if fault.lasts is not None:
+            plan.append((fault.at + fault.lasts, Revert(index)))
+    for index, alert in enumerate(scenario.alerts):
+        if alert.at is not None:
+            plan.append((alert.at, FireAlert(index)))
+    plan += [(report.at, SendReport(index)) for index, report in enumerate(scenario.reports)]
+    return sorted(plan, key=lambda item: item[0])
+
+
+def _over_at(state: Direction) -> float:
+    """When the drill is over because the fixers said so and the SLIs agree; inf if it is not.
+
+    Nothing that challenges them may still be planned, and the steady state has
+    to hold for the whole of ``stabilise`` after the last fault ended: only then
+    can scoring say that it was restored, and not by us.
+    """
+    since = state.steady_since
+    if state.closed is None or since is None:
+        return math.inf
+    planned = {c for _, c in _schedule(state.scenario) if isinstance(c, Inject | FireAlert)}
+    if planned - state.issued:
+        return math.inf
+    return max(since, state.calm, state.begun or 0.0) + state.scenario.stabilise

@@ -1,0 +1,132 @@
+"""A small HTTP client for probes and webhooks, on h11.
+
+A probe must know when its request was sent and when its answer was complete,
+and must meet the service as a new user does: over a connection of its own.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+import anyio
+import h11
+
+__all__ = ["HttpFailure", "Response", "request", "short_error"]
+
+_LIMIT = 8 * 1024 * 1024
+
+
+class HttpFailure(Exception):
+    """No answer; ``kind`` is short and stable: ``refused``, ``reset``, ``timeout`` …."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, whole."""
+
+    status: int
+    body: bytes
+
+
+def short_error(error: BaseException) -> str:
+    """A short, stable name for what went wrong on a connection."""
+    seen: BaseException | None = error
+    while seen is not None:
+        match seen:
+            case HttpFailure():
+                return seen.kind
+            case ConnectionRefusedError():
+                return "refused"
+            case ConnectionResetError() | BrokenPipeError() | anyio.BrokenResourceError():
+                return "reset"
+            case anyio.EndOfStream():
+                return "closed"
+            case TimeoutError():
+                return "timeout"
+            case BaseExceptionGroup():
+                return short_error(seen.exceptions[0])
+        seen = seen.__cause__ or seen.__context__
+    return "unreachable"
+
+
+async def request(
+    method: str,
+    host: str,
+    port: int,
+    target: str,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    tls: ssl.SSLContext | None = None,
+    timeout: float,
+) -> Response:
+    """Send one request over a connection of its own and read the whole answer.
+
+    Args:
+        target: Path and query.
+        timeout: Seconds for all of it.
+
+    Raises:
+        HttpFailure: if there is no whole answer by then.
+    """
+    try:
+        with anyio.fail_after(timeout):
+            return await _exchange(method, host, port, target, headers or {}, body, tls)
+    except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise HttpFailure(short_error(error), str(error)) from error
+    except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+        raise HttpFailure("protocol", str(error)) from error
+
+
+async def _exchange(
+    method: str,
+    host: str,
+    port: int,
+    target: str,
+    headers: dict[str, str],
+    body: bytes,
+    tls: ssl.SSLContext | None,
+) -> Response:
+    connection = h11.Connection(h11.CLIENT)
+    fields = {"Host": f"{host}:{port}", "Connection": "close", "User-Agent": "gameday"} | headers
+    if body:
+        fields["Content-Length"] = str(len(body))
+    outgoing = connection.send(
+        h11.Request(method=method, target=target, headers=list(fields.items()))
+    )
+    assert outgoing is not None
+    stream: anyio.abc.ByteStream
+    if tls is None:
+        stream = await anyio.connect_tcp(host, port)
+    else:
+        stream = await anyio.connect_tcp(host, port, ssl_context=tls, tls_hostname=host)
+    async with stream:
+        await stream.send(outgoing + (connection.send(h11.Data(data=body)) or b""))
+        connection.send(h11.EndOfMessage())
+        return await _read(connection, stream)
+
+
+async def _read(connection: h11.Connection, stream: anyio.abc.ByteStream) -> Response:
+    status, received = 0, bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            try:
+                connection.receive_data(await stream.receive())
+            except anyio.EndOfStream:
+                if not status:
+                    raise
+                connection.receive_data(b"")
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            received += event.data
+            if len(received) > _LIMIT:
+                raise HttpFailure("too-large", f"more than {_LIMIT} bytes")
+        elif isinstance(event, h11.EndOfMessage):
+            return Response(status, bytes(received))

@@ -1,0 +1,100 @@
+"""Pages of a running drill: delivered on its channels, and always resolved at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from gameday.drills.channels.delivery import deliver
+from gameday.drills.channels.message import Channel, Message
+from gameday.injectors.undo import Outcome, Undone
+from gameday.scenarios.model import AlertRule
+from gameday.scoring import events
+
+__all__ = ["DrillPages"]
+
+
+class DrillPages:
+    """What the runner pages through.
+
+    Args:
+        drill: The drill's id, a label on everything that is sent.
+        severity: The scenario's.
+        channels: Where to send.
+        now: Seconds since the drill's start.
+    """
+
+    def __init__(
+        self, drill: str, severity: str, channels: Sequence[Channel], now: Callable[[], float]
+    ) -> None:
+        self.drill = drill
+        self.severity = severity
+        self._channels = list(channels)
+        self._now = now
+        self._taken: dict[str, set[str]] = {}
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that a page goes to."""
+        return tuple(channel.name for channel in self._channels)
+
+    def _message(self, status: str, page: str, rule: AlertRule, value: str = "") -> Message:
+        return Message(
+            status=status,
+            key=page,
+            title=rule.name,
+            drill=self.drill,
+            at=time.time(),
+            tier=rule.tier,
+            severity=self.severity,
+            value=value,
+            summary=rule.summary,
+            impact=rule.impact,
+            verify=rule.verify,
+            first_step=rule.first_step,
+            escalate=rule.escalate,
+            runbook=rule.runbook or "",
+        )
+
+    async def fire(
+        self, page: str, rule: AlertRule, value: str, emit: Callable[[events.Event], None]
+    ) -> None:
+        """Deliver the page on every channel, emitting what became of it."""
+        taken = self._taken.setdefault(page, set())
+
+        def accepted(channel: str) -> None:
+            taken.add(channel)
+            emit(events.AlertDelivered(at=self._now(), page=page, channel=channel))
+
+        def failed(channel: str, why: str) -> None:
+            emit(events.AlertFailed(at=self._now(), page=page, channel=channel, error=why))
+
+        # Before the first await: a delivery that is cancelled may have arrived.
+        taken.update(self.channels)
+        await deliver(self._message("firing", page, rule, value), self._channels, accepted, failed)
+
+    async def resolve(self, page: str, rule: AlertRule, why: str) -> Undone:
+        """Tell every channel that may have taken the page that it is over."""
+        taken = self._taken.pop(page, set())
+        told: list[str] = []
+        failures: list[str] = []
+        await deliver(
+            self._message("resolved", page, rule),
+            [channel for channel in self._channels if channel.name in taken],
+            told.append,
+            lambda name, error: failures.append(f"{name}: {error}"),
+        )
+        outcome = Outcome.FAILED if failures else Outcome.PUT_BACK
+        return Undone(id=page, outcome=outcome, detail="; ".join(failures), by=why)
+
+    async def report(self, report: events.Reported) -> None:
+        """Pass on what a customer or a stakeholder says."""
+        message = Message(
+            status="report",
+            key=f"report-{report.at:.3f}",
+            title=f"A {report.sender} says",
+            drill=self.drill,
+            at=time.time(),
+            summary=report.text,
+        )
+        await deliver(message, self._channels, lambda name: None, lambda name, why: None)

@@ -1,0 +1,122 @@
+"""Probes: samples of each SLI at a fixed rate, whatever the answers take.
+
+Open loop: each sample has its place in a schedule that was fixed beforehand, and
+is sent then, whether or not the ones before it were answered. A slow service
+cannot slow down those who measure it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import anyio
+
+from gameday.drills.http import HttpFailure, request, short_error
+from gameday.injectors.errors import UsageError
+from gameday.injectors.sandbox.base import Sandbox, Slot
+from gameday.scenarios.model import Sli
+from gameday.scoring.events import Sample
+
+__all__ = ["Addresses", "Probe"]
+
+
+class Addresses:
+    """Where services are reached: the first slot of each that is not drained.
+
+    Args:
+        box: The sandbox.
+        entry: The service that users reach.
+    """
+
+    def __init__(self, box: Sandbox, entry: str) -> None:
+        self.box = box
+        self.entry = entry
+        self._found: dict[str, tuple[str, int]] = {}
+
+    async def refresh(self) -> None:
+        """Look again where the services are. A slot keeps its address over restarts."""
+        for slot in reversed(await self.box.list_slots()):
+            if slot.address and not (slot.drained and slot.service in self._found):
+                self._found[slot.service] = _split(slot)
+
+    def of(self, service: str | None) -> tuple[str, int]:
+        """Host and port of a service; of the entry, if None.
+
+        Raises:
+            UsageError: if the service listens nowhere.
+        """
+        name = service or self.entry
+        if name not in self._found:
+            raise UsageError(
+                f"the service {name!r} listens nowhere, so it cannot be probed",
+                hint=f"Probe one of: {', '.join(sorted(self._found))}.",
+            )
+        return self._found[name]
+
+
+def _split(slot: Slot) -> tuple[str, int]:
+    host, _, port = slot.address.rpartition(":")
+    return host, int(port)
+
+
+class Probe:
+    """Takes the samples of one SLI.
+
+    Args:
+        name: The SLI's name.
+        sli: What to do, how often, and what counts as good.
+        addresses: Where the services are.
+        now: Seconds since the drill's start.
+    """
+
+    def __init__(self, name: str, sli: Sli, addresses: Addresses, now: Callable[[], float]) -> None:
+        self.name = name
+        self.sli = sli
+        self.addresses = addresses
+        self.now = now
+
+    async def run(self, emit: Callable[[Sample], None], *, samples: int | None = None) -> None:
+        """Sample on schedule until cancelled, or until ``samples`` were taken and answered."""
+        start = self.now()
+        async with anyio.create_task_group() as flights:
+            for number in count() if samples is None else range(samples):
+                due = start + number * self.sli.every
+                await anyio.sleep(max(0.0, due - self.now()))
+                flights.start_soon(self._take, due, emit)
+
+    async def _take(self, due: float, emit: Callable[[Sample], None]) -> None:
+        sent = self.now()
+        status, error = 0, ""
+        try:
+            status = await self._ask()
+        except HttpFailure as failure:
+            error = failure.kind
+        done = self.now()
+        values = {"latency": done - sent} | ({"status": float(status)} if status else {})
+        good = not error and self.sli.condition.evaluate(values)
+        emit(
+            Sample(
+                at=done,
+                sli=self.name,
+                due=due,
+                sent=sent,
+                done=done,
+                good=good,
+                status=status,
+                error=error,
+            )
+        )
+
+    async def _ask(self) -> int:
+        host, port = self.addresses.of(self.sli.service)
+        if self.sli.probe == "http":
+            return (
+                await request("GET", host, port, self.sli.path, timeout=self.sli.timeout)
+            ).status
+        try:
+            with anyio.fail_after(self.sli.timeout):
+                async with await anyio.connect_tcp(host, port):
+                    return 200
+        except (OSError, TimeoutError) as error:
+            raise HttpFailure(short_error(error), str(error)) from error
