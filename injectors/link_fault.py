@@ -69,9 +69,10 @@ class LinkFault(Fault):
         """Ask the link's proxy what is in force."""
         ours = [t for t in await box.links.toxics(injection.target) if t.tag == injection.tag]
         if not ours:
-            return Evidence(
-                False, False, f"the proxy of {injection.target} reports no {self.toxic} of ours"
-            )
-        figures = ", ".join(f"{k} {_SHOW.get(k, str)(v)}" for k, v in ours[0].parameters.items())
+            seen = f"the proxy of {injection.target} reports no {self.toxic} of ours"
+            return Evidence(False, False, seen, box.now())
+        figures = ", ".join(
+            f"{k} {_SHOW.get(k, str)(v)}" for k, v in ours[0].parameters.items() if v
+        )
         what = f"{ours[0].kind} ({figures})" if figures else ours[0].kind
-        return Evidence(True, True, f"the proxy of {injection.target} reports {what}")
+        return Evidence(True, True, f"the proxy of {injection.target} reports {what}", box.now())

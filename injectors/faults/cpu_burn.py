@@ -43,4 +43,4 @@ class CpuBurn(Fault, kind="cpu.burn"):
         pinned = len(cpus) == 1
         where = f"CPU {cpus[0]}" if pinned else f"{len(cpus)} CPUs"
         seen = f"{injection.target} may run on {where}; {burners} burners run"
-        return Evidence(pinned and burners >= self.workers, pinned and burners > 0, seen)
+        return Evidence(pinned and burners >= self.workers, pinned and burners > 0, seen, box.now())

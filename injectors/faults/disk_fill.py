@@ -46,4 +46,4 @@ class DiskFill(Fault, kind="disk.fill"):
         if size is not None:
             seen += f", beside our {show_size(size)}"
         full = size is not None and free <= self.leave + _BLOCK
-        return Evidence(full, size is not None, seen)
+        return Evidence(full, size is not None, seen, box.now())

@@ -53,7 +53,7 @@ class MemoryHog(Fault, kind="memory.hog"):
             seen = f"{injection.target} may use {show_size(int(_bytes(value)))} of memory, no more"
         else:
             seen = f"the memory limit of {injection.target} is as it was"
-        return Evidence(lower, lower, seen)
+        return Evidence(lower, lower, seen, box.now())
 
 
 def _bytes(value: str) -> float:

@@ -53,4 +53,4 @@ class ProcessCrashloop(Fault, kind="process.crashloop"):
         seen = f"{injection.target}'s process {pid} {'is gone' if crashed else 'runs'}"
         if held:
             seen += f"; each new one dies after {show_duration(self.uptime)}"
-        return Evidence(crashed, held, seen)
+        return Evidence(crashed, held, seen, box.now())

@@ -38,4 +38,4 @@ class ProcessKill(Fault, kind="process.kill"):
             seen = f"{injection.target}'s process {pid} is gone; process {process.pid} took over"
         else:
             seen = f"{injection.target}'s process {pid} runs"
-        return Evidence(process != injection.before, process is None, seen)
+        return Evidence(process != injection.before, process is None, seen, box.now())

@@ -39,7 +39,7 @@ class ProcessPause(Fault, kind="process.pause"):
         pid = injection.before.pid if injection.before else "?"
         if status.process != injection.before:
             seen = f"{injection.target}'s process {pid} is gone"
-            return Evidence(False, False, seen)
+            return Evidence(False, False, seen, box.now())
         paused = status.state == "paused"
         seen = f"{injection.target}'s process {pid} {'is stopped' if paused else 'runs'}"
-        return Evidence(paused, paused, seen)
+        return Evidence(paused, paused, seen, box.now())

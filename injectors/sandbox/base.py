@@ -13,6 +13,7 @@ drill's tag, is found again by it, and has an undo step (`gameday.injectors.undo
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -240,6 +241,10 @@ class Sandbox(abc.ABC):
     ref: SandboxRef
     drill: str = ""
     parts: Mapping[str, Any]
+
+    def now(self) -> float:
+        """The instant, on the clock that the sandbox lives by: CLOCK_MONOTONIC, seconds."""
+        return time.monotonic()
 
     def part(self, name: str) -> Any:
         """The part of that name.

@@ -1,0 +1,168 @@
+"""The fake sandbox's parts: each operation is one change to plain data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from gameday.injectors.errors import SandboxError
+from gameday.injectors.sandbox.base import ProcessStatus, Toxic
+from gameday.injectors.sandbox.fake_state import USED, FakeHelpers, FakeProcess, FakeState
+from gameday.injectors.undo import ProcessId
+
+__all__ = ["make_parts"]
+
+
+class Operation(Protocol):
+    """`FakeSandbox.operation`: the state, for one named operation."""
+
+    def __call__(
+        self, op: str, *, writes: bool = False
+    ) -> AbstractAsyncContextManager[FakeState]: ...
+
+
+def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, Any]:
+    """Every part, by name."""
+    kinds: dict[str, type[_Part]] = {
+        "processes": FakeProcesses,
+        "links": FakeLinks,
+        "cpu": FakeCpu,
+        "memory": FakeMemory,
+        "disk": FakeDisk,
+        "hands": FakeHands,
+    }
+    return {name: kind(operation, clock) for name, kind in kinds.items()}
+
+
+class _Part:
+    def __init__(self, operation: Operation, clock: Callable[[], float]) -> None:
+        self._operation, self._clock = operation, clock
+
+
+class FakeProcesses(_Part):
+    async def status(self, slot: str) -> ProcessStatus:
+        async with self._operation("processes.status") as state:
+            held = state.slot(slot)
+            name = "gone"
+            if held.process is not None:
+                name = "paused" if held.process.paused else "running"
+            return ProcessStatus(
+                held.process.id if held.process else None, name, tuple(held.holds), held.restarts
+            )
+
+    async def signal(self, process: ProcessId, signal: int) -> bool:
+        async with self._operation("processes.signal", writes=True) as state:
+            slot = state.holder(process)
+            if slot is not None:
+                state.signal(slot, signal, self._clock())
+            return slot is not None
+
+    async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
+        async with self._operation("processes.hold", writes=True) as state:
+            held = state.slot(slot)
+            held.holds[tag], held.held = uptime, self._clock()
+
+
+class FakeLinks(_Part):
+    async def add(self, link: str, toxic: Toxic) -> None:
+        async with self._operation("links.add", writes=True) as state:
+            state.link(link).toxics[toxic.tag] = toxic
+
+    async def toxics(self, link: str) -> tuple[Toxic, ...]:
+        async with self._operation("links.toxics") as state:
+            return tuple(state.link(link).toxics.values())
+
+
+class FakeCpu(_Part):
+    async def affinity(self, slot: str) -> tuple[int, ...]:
+        async with self._operation("cpu.affinity") as state:
+            process = state.slot(slot).process
+            return process.cpus if process is not None else ()
+
+    async def burn(self, slot: str, tag: str, *, workers: int) -> None:
+        async with self._operation("cpu.burn", writes=True) as state:
+            process = _filled(state, slot)
+            process.cpus = process.cpus[-1:]
+            burners = [state.spawn(self._clock()) for _ in range(workers)]
+            state.helpers[tag] = FakeHelpers(slot, burners)
+
+    async def helpers(self, tag: str) -> tuple[ProcessId, ...]:
+        async with self._operation("cpu.helpers") as state:
+            helpers = state.helpers.get(tag)
+            return tuple(helpers.processes) if helpers is not None else ()
+
+
+class FakeMemory(_Part):
+    async def limit(self, slot: str) -> tuple[str, str]:
+        async with self._operation("memory.limit") as state:
+            process = state.slot(slot).process
+            return ("as", f"{process.limit} -1") if process is not None else ("", "")
+
+    async def squeeze(self, slot: str, tag: str, *, headroom: int) -> None:
+        async with self._operation("memory.squeeze", writes=True) as state:
+            _filled(state, slot).limit = USED + headroom
+
+
+class FakeDisk(_Part):
+    async def fill(self, slot: str, name: str, *, leave: int) -> None:
+        async with self._operation("disk.fill", writes=True) as state:
+            held = state.slot(slot)
+            held.files[name] = held.files.get(name, 0) + max(state.free(held) - leave, 0)
+
+    async def filled(self, slot: str, name: str) -> int | None:
+        async with self._operation("disk.filled") as state:
+            return state.slot(slot).files.get(name)
+
+    async def free(self, slot: str) -> int:
+        async with self._operation("disk.free") as state:
+            return state.free(state.slot(slot))
+
+
+class FakeHands(_Part):
+    async def restart(self, slot: str, *, by: str) -> None:
+        async with self._operation("hands.restart", writes=True) as state:
+            held = state.slot(slot)
+            state.note(self._clock(), "restart", slot, by)
+            if held.process is not None:
+                state.end(held, self._clock(), "restart", by)
+            state.start(held, self._clock(), by)
+
+    async def stop(self, slot: str, *, by: str) -> None:
+        async with self._operation("hands.stop", writes=True) as state:
+            held = state.slot(slot)
+            state.note(self._clock(), "stop", slot, by)
+            state.stop(held, self._clock(), by)
+
+    async def scale(self, service: str, replicas: int, *, by: str) -> None:
+        async with self._operation("hands.scale", writes=True) as state:
+            state.replicas(service)
+            state.note(self._clock(), "scale", service, by, f"to {replicas}")
+            state.scale(service, replicas, self._clock(), by)
+
+    async def drain(self, slot: str, *, by: str, back: bool = False) -> None:
+        async with self._operation("hands.drain", writes=True) as state:
+            state.slot(slot).drained = not back
+            state.note(self._clock(), "undrain" if back else "drain", slot, by)
+
+    async def execute(
+        self, slot: str, argv: Sequence[str], *, by: str, stdio: tuple[int, int, int]
+    ) -> int:
+        async with self._operation("hands.execute", writes=True) as state:
+            state.slot(slot)
+            state.commands.append(tuple(argv))
+            state.note(self._clock(), "exec", slot, by, " ".join(argv))
+            return 0
+
+    async def log_path(self, slot: str) -> str:
+        async with self._operation("hands.log_path") as state:
+            state.slot(slot)
+            return os.devnull
+
+
+def _filled(state: FakeState, slot: str) -> FakeProcess:
+    process = state.slot(slot).process
+    if process is None:
+        raise SandboxError(f"nobody fills {slot}")
+    return process
