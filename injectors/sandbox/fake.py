@@ -200,6 +200,12 @@ class FakeSandbox(Sandbox):
             return None if coming is None else coming[0]
 
     @property
+    def state(self) -> FakeState:
+        """The cluster as it is now, to read."""
+        with self._changing() as state:
+            return state
+
+    @property
     def history(self) -> tuple[Change, ...]:
         """Every change since the start."""
         with self._changing() as state:

@@ -1,0 +1,212 @@
+"""The laws, for every registered fault: on thousands of fake clusters, and on real processes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gameday.injectors import registry
+from gameday.injectors.errors import Unsupported, UsageError
+from gameday.injectors.fault import Evidence, Fault, exclude_each_other
+from gameday.injectors.laws import LAWS, Law, Trial, undo_needs_only_json
+from gameday.injectors.sandbox.fake import FakeClock, FakeSandbox
+
+KINDS = registry.known_kinds(third_party=True)
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "net.latency": {"delay": "300ms", "jitter": "20ms"},
+    "net.bandwidth": {"rate": "64kbit/s"},
+}
+
+
+def make(kind: str, target: dict[str, object], **parameters: object) -> Fault:
+    """A fault as a scenario writes it."""
+    given = EXAMPLES.get(kind, {}) | parameters
+    return registry.fault_class(kind).model_validate({"target": target} | given)
+
+
+def on_links(kind: str) -> bool:
+    return "links" in registry.fault_class(kind).needs
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", str(value))
+
+
+# On fake clusters of every shape.
+
+PARAMETERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "process.crashloop": {"uptime": st.sampled_from(["50ms", "1s", "1.5s", "1m"])},
+    "cpu.burn": {"workers": st.integers(1, 64)},
+    "memory.hog": {"headroom": st.sampled_from([0, "1", "512kB", "4MiB", "1GiB"])},
+    "disk.fill": {"leave": st.sampled_from([0, "4KiB", "1MiB"])},
+    "net.latency": {
+        "delay": st.sampled_from(["1ms", "300ms", "1.25s", "1m"]),
+        "jitter": st.sampled_from([0, "0s", "10ms", "60s"]),
+    },
+    "net.bandwidth": {"rate": st.sampled_from(["1kbit/s", "1.5Mbit/s", "10Gbit/s"])},
+}
+
+
+@st.composite
+def trials(draw: st.DrawFn, kind: str) -> Trial:
+    """A fault of that kind, with any parameters, on any cluster where it has a target."""
+    front, back = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    start = draw(st.floats(0, 1e6))
+    box = FakeSandbox(
+        {"front": front, "back": back},
+        ["front->back"],
+        clock=(clock := FakeClock(start)),
+        cpus=draw(st.integers(1, 8)),
+        drill=draw(st.sampled_from(["", "d-1"])),
+    )
+    clock.advance(draw(st.floats(0, 1e3)))
+    if on_links(kind):
+        ends = draw(st.sampled_from(["front->back", "front-1->back", "front -> back-1"]))
+        target, most = {"link": ends}, 1
+        most = (1 if "front-1" in ends else front) * (1 if "back-1" in ends else back)
+    elif draw(st.booleans()):
+        target, most = {"service": "back"}, back
+    else:
+        target, most = {"slot": f"back-{draw(st.integers(1, back))}"}, 1
+    choice = draw(
+        st.one_of(
+            st.just({}),
+            st.builds(lambda count: {"count": count}, st.integers(1, most)),
+            st.sampled_from([{"share": "1%"}, {"share": "50%"}, {"share": "100%"}]),
+        )
+    )
+    parameters = {name: draw(values) for name, values in PARAMETERS.get(kind, {}).items()}
+    fault = make(kind, target | choice, **parameters)
+    return Trial(box, fault, draw(st.integers(0, 2**32)), clock.sleep, patience=70.0)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=name_of)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_fake_clusters_obey(law: Law, kind: str, data: st.DataObject) -> None:
+    anyio.run(law, data.draw(trials(kind)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_plan_leaves_no_trace(kind: str, data: st.DataObject) -> None:
+    """Not a byte of the fake cluster changes, its change log included."""
+    trial = data.draw(trials(kind))
+    assert isinstance(trial.box, FakeSandbox)
+    before = msgspec.json.encode(trial.box.state)
+    anyio.run(trial.plan)
+    assert msgspec.json.encode(trial.box.state) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_process_undoes(kind: str, tmp_path: Path) -> None:
+    """A fake cluster in a file; the undo runs in a process that has only JSON."""
+    box = FakeSandbox({"front": 1, "back": 2}, ["front->back"], path=tmp_path / "box.json")
+    target = {"link": "front->back"} if on_links(kind) else {"service": "back"}
+    anyio.run(undo_needs_only_json, Trial(box, make(kind, target)))
+
+
+# What holds without a cluster.
+
+
+@pytest.mark.parametrize("one", KINDS)
+def test_exclusion_is_symmetric(one: str) -> None:
+    first = registry.fault_class(one)
+    for other in KINDS:
+        second = registry.fault_class(other)
+        assert exclude_each_other(first, second) == exclude_each_other(second, first)
+        assert (other in first.excludes) == (one in second.excludes), "say it on both sides"
+        assert (not exclude_each_other(first, second)) or on_links(one) == on_links(other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_says_what_it_is(kind: str) -> None:
+    cls = registry.fault_class(kind)
+    assert cls.kind == kind
+    line = registry.describe(kind)
+    assert 20 < len(line) < 100, line
+    assert line.endswith("."), line
+    assert line == (cls.__doc__ or "").partition("\n")[0]
+    schema = cls.model_json_schema()
+    for name, shown in schema["properties"].items():
+        if name != "target":
+            assert shown["description"].endswith("."), name
+            assert isinstance(shown.get("default", ""), str) or shown["type"] == "integer"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_missing_is_refused_with_its_reason(kind: str) -> None:
+    needs = registry.fault_class(kind).needs
+    box = FakeSandbox({"a": 1, "b": 1}, ["a->b"], lacks={needs[0]: "the moon is full"})
+    fault = make(kind, {"link": "a->b"} if on_links(kind) else {"service": "b"})
+    with pytest.raises(Unsupported, match="the moon is full"):
+        anyio.run(fault.plan, box, Random(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_that_matches_nothing(kind: str) -> None:
+    box = FakeSandbox({"a": 1, "b": 1}, ["a->b"])
+    fault = make(kind, {"link": "b->a"} if on_links(kind) else {"service": "c"})
+    with pytest.raises(UsageError, match="matches nothing"):
+        anyio.run(fault.plan, box, Random(1))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not on_links(kind)])
+def test_an_empty_slot_is_no_target(kind: str) -> None:
+    box = FakeSandbox({"a": 1})
+    box.crash("a-1")
+    with pytest.raises(UsageError, match="none runs at a-1"):
+        anyio.run(make(kind, {"slot": "a-1"}).plan, box, Random(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "says"),
+    [
+        ("process.crashloop", {"uptime": "2m"}, "2 min is outside 50 ms to 1 min"),
+        ("process.crashloop", {"uptime": 5}, "5 has no unit; write 5s or 5ms"),
+        ("net.latency", {"delay": "1h"}, "1 h is outside 1 ms to 1 min"),
+        ("net.latency", {"delay": "-1s"}, "a duration"),
+        ("net.latency", {"delay": float("nan")}, "a duration"),
+        ("net.bandwidth", {"rate": "1bit/s"}, "1 bit/s is outside 1 kbit/s to 10 Gbit/s"),
+        ("net.bandwidth", {"rate": "fast"}, "a rate"),
+        ("memory.hog", {"headroom": "2GiB"}, "2 GiB is outside 0 B to 1 GiB"),
+        ("cpu.burn", {"workers": 0}, "greater than or equal to 1"),
+        ("cpu.burn", {"burners": 3}, "burners"),
+        ("process.kill", {"target": {"service": "a", "slot": "a-1"}}, "service or slot"),
+        ("process.kill", {"target": {"service": "a", "count": 1, "share": "5%"}}, "not both"),
+        ("net.reset", {"target": {"link": "a"}}, "not a link; write it as api->store"),
+    ],
+)
+def test_a_parameter_out_of_bounds_is_refused_in_words(
+    kind: str, wrong: dict[str, object], says: str
+) -> None:
+    target = {"link": "a->b"} if on_links(kind) else {"service": "a"}
+    given = {"target": target} | EXAMPLES.get(kind, {}) | wrong
+    with pytest.raises(ValueError, match=says):
+        registry.fault_class(kind).model_validate(given)
+
+
+def test_that_it_took_effect_is_never_unlearnt() -> None:
+    there, gone = Evidence(True, True, "there", 1.0), Evidence(False, False, "gone", 2.0)
+    assert gone.after(there) == Evidence(True, False, "gone", 2.0)
+    assert gone.after(None) == gone
+    assert there.after(gone) == there
+
+
+def test_the_order_of_slots_that_are_hit_is_the_sandboxes() -> None:
+    box = FakeSandbox({"a": 12})
+    plan = anyio.run(
+        partial(make("process.kill", {"service": "a", "count": 12}).plan), box, Random(3)
+    )
+    assert [injection.target for injection in plan] == [f"a-{n}" for n in range(1, 13)]
