@@ -81,7 +81,10 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(_NUMBER + r"\s*([A-Za-z]*)", text.strip())
     if match is None or match[2] not in _BYTES:
         raise ValueError(f"{text!r} is not a size; write it as 512kB, 64MiB or 1GiB")
-    return int(float(match[1]) * _BYTES[match[2]])
+    size = float(match[1]) * _BYTES[match[2]]
+    if not math.isfinite(size):
+        raise ValueError(f"{text[:20]!r}… is too large for a size")
+    return int(size)
 
 
 def parse_rate(text: str) -> float:
@@ -93,7 +96,10 @@ def parse_rate(text: str) -> float:
     match = re.fullmatch(_NUMBER + r"\s*([A-Za-z]+/s)", text.strip())
     if match is None or match[2] not in _BITS:
         raise ValueError(f"{text!r} is not a rate; write it as 64kbit/s or 1Mbit/s")
-    return float(match[1]) * _BITS[match[2]]
+    rate = float(match[1]) * _BITS[match[2]]
+    if not math.isfinite(rate):
+        raise ValueError(f"{text[:20]!r}… is too large for a rate")
+    return rate
 
 
 def _plain(value: float, digits: int) -> str:
@@ -126,7 +132,7 @@ def show_size(size: int) -> str:
     """Bytes for people, in powers of 1024: ``64 MiB``."""
     value, unit = float(size), "B"
     for bigger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
+        if round(value, 1) < 1024:
             break
         value, unit = value / 1024, bigger
     return f"{_plain(value, 1)} {unit}"
@@ -136,7 +142,7 @@ def show_rate(bits: float) -> str:
     """Bits per second for people: ``1 Mbit/s``."""
     value, unit = bits, "bit/s"
     for bigger in ("kbit/s", "Mbit/s", "Gbit/s"):
-        if value < 1000:
+        if round(value, 1) < 1000:
             break
         value, unit = value / 1000, bigger
     return f"{_plain(value, 1)} {unit}"
