@@ -28,7 +28,14 @@ from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import WithJsonSchema
 
 from gameday.injectors import units
@@ -57,7 +64,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _text(parse: Any) -> Any:
+def _text(parse: Any, expected: str) -> Any:
     def convert(value: object) -> object:
         if isinstance(value, str):
             return parse(value)
@@ -66,20 +73,20 @@ def _text(parse: Any) -> Any:
             or not isinstance(value, int | float)
             or not math.isfinite(value)
         ):
-            raise ValueError(f"{value!r} has no unit")
+            raise ValueError(f"expected {expected}")
         return value
 
     return BeforeValidator(convert)
 
 
-def _duration(value: object) -> object:
-    """A bare 0 needs no unit; every other number does. Values that we parsed ourselves pass."""
+def _duration(value: object, info: ValidationInfo) -> object:
+    """A bare 0 needs no unit; every other number in a file does. Seconds given in Python pass."""
     if isinstance(value, str):
         return units.parse_duration("0s" if value.strip() == "0" else value)
-    if type(value) is int and value != 0:
-        raise ValueError(f"{value} has no unit; write {value}s or {value}ms")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a duration; write it as 500ms, 10s, 3m or 1m30s")
+        raise ValueError("expected a duration such as 500ms, 10s, 3m or 1m30s")
+    if value != 0 and (isinstance(value, int) or info.mode == "json"):
+        raise ValueError(f"{value} has no unit; write {value}s or {value}ms")
     return float(value)
 
 
@@ -95,10 +102,20 @@ Seconds = Annotated[
     Field(ge=0),
     _schema("A duration with its unit.", "500ms", "10s", "1m30s"),
 ]
-Share = Annotated[float, _text(units.parse_share), Field(ge=0, le=1), _schema("A share.", "95%")]
-Bytes = Annotated[int, _text(units.parse_size), Field(ge=0), _schema("A size.", "64MiB")]
+Share = Annotated[
+    float,
+    _text(units.parse_share, "a share such as 95%"),
+    Field(ge=0, le=1),
+    _schema("A share.", "95%"),
+]
+Bytes = Annotated[
+    int, _text(units.parse_size, "a size such as 64MiB"), Field(ge=0), _schema("A size.", "64MiB")
+]
 BitsPerSecond = Annotated[
-    float, _text(units.parse_rate), Field(gt=0), _schema("A data rate.", "1Mbit/s")
+    float,
+    _text(units.parse_rate, "a data rate such as 1Mbit/s"),
+    Field(gt=0),
+    _schema("A data rate.", "1Mbit/s"),
 ]
 
 

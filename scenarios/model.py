@@ -8,13 +8,23 @@ that does not exist, two faults that exclude each other) in
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import WithJsonSchema
 
+from gameday.injectors.errors import UsageError
 from gameday.injectors.fault import Fault, Seconds, Share
-from gameday.injectors.registry import fault_class
+from gameday.injectors.registry import fault_class, known_kinds
 from gameday.scenarios.expressions import (
     Comparison,
     Condition,
@@ -25,6 +35,8 @@ from gameday.scenarios.expressions import (
     parse_condition,
     parse_when,
 )
+from gameday.scenarios.misfit import Misfit
+from gameday.scenarios.steps import Step, parse_step
 
 __all__ = [
     "TIMINGS",
@@ -54,10 +66,30 @@ TIMINGS = (
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+def _check_bound(text: str) -> str:
+    parse_bound(text, "")
+    return text
+
+
+def _check_when(text: str) -> str:
+    parse_when(text)
+    return text
+
+
+def _check_step(text: str) -> str:
+    parse_step(text)
+    return text
+
+
 Bound = Annotated[
     str,
-    WithJsonSchema({"type": "string", "pattern": "^(<=|>=|==|!=|<|>)", "examples": [">= 99%"]}),
+    AfterValidator(_check_bound),
+    WithJsonSchema({"type": "string", "pattern": "^ *(<=|>=|==|!=|<|>)", "examples": [">= 99%"]}),
 ]
+ScriptStep = Annotated[Text, AfterValidator(_check_step)]
+Guard = Annotated[str, AfterValidator(_check_when), Field(examples=["availability < 10% for 20s"])]
 
 
 class _Part(BaseModel):
@@ -93,7 +125,9 @@ class Load(_Part):
     journey: str = Field(
         "browse", description="A journey of the application, or a locustfile beside the scenario."
     )
-    users: Annotated[int, Field(ge=1, le=10_000)] = 10
+    users: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        10, description="How many of them at once."
+    )
     spawn_rate: Annotated[float, Field(gt=0, le=10_000)] = Field(
         10.0, description="Users started in each second."
     )
@@ -102,7 +136,9 @@ class Load(_Part):
 class Sli(_Part):
     """A service level indicator: the share of good samples over a window, or a quantile of their latency."""
 
-    probe: Literal["http", "tcp"] = "http"
+    probe: Literal["http", "tcp"] = Field(
+        "http", description="What a sample is: a request, or only a connection."
+    )
     service: str | None = Field(
         None, description="The service probed; default: the sandbox's entry."
     )
@@ -142,8 +178,8 @@ class Sli(_Part):
 class Hypothesis(_Part):
     """One claim with a measurable expectation."""
 
-    id: Name
-    claim: Text
+    id: Name = Field(description="A short name for it, such as stays-available.")
+    claim: Text = Field(description="What we believe, in a sentence.")
     expect: str = Field(description="An SLI or a timing, and its bound: availability >= 95%.")
     _expect: Comparison = PrivateAttr()
 
@@ -166,8 +202,12 @@ class Hypothesis(_Part):
 class AlertRule(_Part):
     """An alert: fired by monitoring when a condition holds (``when``), or synthetic at a time (``at``)."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$")]
-    tier: Literal["page", "ticket", "fyi"] = "page"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$")] = Field(
+        description="What the alert is called, such as ShopErrorBudgetBurn."
+    )
+    tier: Literal["page", "ticket", "fyi"] = Field(
+        "page", description="A page wakes somebody up; a ticket can wait; an FYI needs nothing."
+    )
     when: str | None = Field(None, description="Fires when this holds: availability < 98% for 2s.")
     at: Seconds | None = Field(None, description="Fires at this time, synthetically.")
     summary: Text = Field(description="What broke.")
@@ -201,6 +241,26 @@ class AlertRule(_Part):
         return self._when
 
 
+def _fault(parameters: dict[str, Any]) -> Fault:
+    kind = parameters.pop("inject", None)
+    if not isinstance(kind, str):
+        kinds = ", ".join(known_kinds())
+        raise Misfit(
+            "expected `inject` with a kind of fault",
+            hint=f"There are: {kinds}.",
+            path=("inject",),
+        )
+    try:
+        found = fault_class(kind)
+    except UsageError as error:
+        raise Misfit(error.message, hint=error.hint, path=("inject",)) from error
+    try:
+        text = json.dumps(parameters, allow_nan=False)
+    except (TypeError, ValueError):  # built in Python, with targets that are objects already
+        return found.model_validate(parameters)
+    return found.model_validate_json(text, strict=True)
+
+
 class FaultEntry(_Part):
     """One fault of the scenario; its further keys are the fault's own parameters.
 
@@ -210,21 +270,24 @@ class FaultEntry(_Part):
         fault: The fault, built from the keys that remain.
     """
 
-    at: Seconds
-    lasts: Seconds | None = None
+    at: Seconds = Field(description="When it is injected, after the drill's start.")
+    lasts: Seconds | None = Field(
+        None, description="After this time we take it back; by default at the drill's end."
+    )
     fault: Any
 
     @model_validator(mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "fault" in value:
+        if not isinstance(value, dict) or isinstance(value.get("fault"), Fault):
             return value
-        rest = dict(value)
-        kind = rest.pop("inject", None)
-        if not isinstance(kind, str):
-            raise ValueError("an entry of faults needs `inject`, the kind of fault")
-        own = {key: rest.pop(key) for key in ("at", "lasts") if key in rest}
-        return own | {"fault": fault_class(kind).model_validate(rest)}
+        own = {key: value[key] for key in ("at", "lasts") if key in value}
+        return own | {"fault": {key: value[key] for key in value if key not in own}}
+
+    @field_validator("fault", mode="before")
+    @classmethod
+    def _build(cls, value: Any) -> Any:
+        return _fault(dict(value)) if isinstance(value, dict) else value
 
     @property
     def breaks(self) -> Fault:
@@ -238,45 +301,63 @@ class Report(_Part):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    at: Seconds
-    sender: Literal["customer", "stakeholder"] = Field("customer", alias="from")
-    text: Text
+    at: Seconds = Field(description="When, after the drill's start.")
+    sender: Literal["customer", "stakeholder"] = Field(
+        "customer", alias="from", description="Who speaks up."
+    )
+    text: Text = Field(description="What they say.")
 
 
 class Scripted(_Part):
     """Fixers by script: the same door and the same knowledge as people.
 
-    Steps: ``ack``, ``declare``, ``identify [text]``, ``mitigate``, ``resolve``, ``all-clear``,
-    ``note TEXT``, ``update TEXT``, ``hint``, ``wait DURATION``, ``until healthy``,
-    ``restart SLOT``, ``drain SLOT``, ``scale SERVICE N``; with ``{{ unhealthy.api }}`` for
-    the first slot of a service that `gameday sandbox ps` shows as not healthy.
+    The steps' vocabulary is in `gameday.scenarios.steps`; ``{{ unhealthy.api }}`` stands for
+    the first slot of a service that `gameday sandbox ps` does not show as healthy.
     """
 
     reaction: Seconds = Field(3.0, description="Seconds before each step.")
-    steps: list[Text] = Field(min_length=1, max_length=100)
+    steps: list[ScriptStep] = Field(
+        min_length=1, max_length=100, description="What they do, in this order."
+    )
+    _steps: tuple[Step, ...] = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Parse once."""
+        self._steps = tuple(parse_step(text) for text in self.steps)
+
+    @property
+    def script(self) -> tuple[Step, ...]:
+        """``steps``, parsed."""
+        return self._steps
 
 
 class Fixers(_Part):
     """Who responds. Without ``scripted``, people do; without any, the drill is a control."""
 
-    scripted: Scripted | None = None
+    scripted: Scripted | None = Field(None, description="Fixers that follow a script.")
 
 
 class Debrief(_Part):
     """What the debrief asks beside its own questions."""
 
-    questions: list[Text] = Field(default_factory=list)
+    questions: list[Text] = Field(default_factory=list, description="Questions for the discussion.")
 
 
 class Scenario(_Part):
     """A scenario: hypotheses, roles, faults, alerts and load against a sandbox."""
 
-    api_version: Literal["gameday/v1"] = Field(alias="apiVersion")
-    name: Name
-    title: Text
-    description: str = ""
-    severity: str = Field("SEV-3", pattern=r"^(SEV-[0-5]|P[1-4])$")
-    severity_scheme: Literal["SEV-0..5", "SEV-1..5", "P1..4"] | None = None
+    api_version: Literal["gameday/v1"] = Field(
+        alias="apiVersion", description="The format of this file: gameday/v1."
+    )
+    name: Name = Field(description="A short name, such as api-node-failure.")
+    title: Text = Field(description="What happens, in a few words.")
+    description: str = Field("", description="What it is about, for those who prepare it.")
+    severity: str = Field(
+        "SEV-3", pattern=r"^(SEV-[0-5]|P[1-4])$", description="How bad it is: SEV-0 to 5, P1 to 4."
+    )
+    severity_scheme: Literal["SEV-0..5", "SEV-1..5", "P1..4"] | None = Field(
+        None, description="Which scheme the severity is from, where it could be several."
+    )
     incident_type: Literal[
         "system-outage",
         "performance-degradation",
@@ -287,7 +368,9 @@ class Scenario(_Part):
         "third-party",
         "environmental",
     ] = "system-outage"
-    objectives: list[Text] = Field(default_factory=list)
+    objectives: list[Text] = Field(
+        default_factory=list, description="What the drill is to find out."
+    )
     duration: Seconds = Field(
         180.0, gt=0, le=86_400, description="The hard stop: everything is put back."
     )
@@ -295,42 +378,40 @@ class Scenario(_Part):
         5.0,
         description="How long SLIs must stay inside their bounds to count as mitigated or restored.",
     )
-    sandbox: SandboxChoice
-    roles: dict[Name, Text] = Field(default_factory=dict)
-    load: Load | None = None
-    slis: dict[Identifier, Sli] = Field(min_length=1)
-    steady_state: dict[Identifier, Bound] = Field(min_length=1)
-    acceptable: dict[Identifier, Bound] = Field(default_factory=dict)
-    hypotheses: list[Hypothesis] = Field(default_factory=list)
-    alerts: list[AlertRule] = Field(default_factory=list)
-    faults: list[FaultEntry] = Field(default_factory=list)
-    reports: list[Report] = Field(default_factory=list)
-    fixers: Fixers = Field(default_factory=Fixers)
-    hints: list[Text] = Field(default_factory=list)
+    sandbox: SandboxChoice = Field(description="Which cluster is broken.")
+    roles: dict[Name, Text] = Field(
+        default_factory=dict, description="Who takes part: automated, or a team."
+    )
+    load: Load | None = Field(None, description="Synthetic users; by default there are none.")
+    slis: dict[Identifier, Sli] = Field(min_length=1, description="What is measured.")
+    steady_state: dict[Identifier, Bound] = Field(
+        min_length=1, description="Bounds that hold before the drill, and mean restored."
+    )
+    acceptable: dict[Identifier, Bound] = Field(
+        default_factory=dict, description="Looser bounds that mean mitigated."
+    )
+    hypotheses: list[Hypothesis] = Field(default_factory=list, description="What we believe.")
+    alerts: list[AlertRule] = Field(default_factory=list, description="What pages, and when.")
+    faults: list[FaultEntry] = Field(
+        default_factory=list, description="What gets broken, and when. None: a control drill."
+    )
+    reports: list[Report] = Field(
+        default_factory=list, description="What customers and stakeholders say, and when."
+    )
+    fixers: Fixers = Field(default_factory=Fixers, description="Who responds.")
+    hints: list[Text] = Field(
+        default_factory=list, description="What fixers get when they ask for a hint, one at a time."
+    )
     runbook: str | None = Field(
         None, description="What the fixers may read; a file beside the scenario."
     )
-    abort_when: list[str] = Field(
+    abort_when: list[Guard] = Field(
         default_factory=list, description="Guard rails on SLIs: availability < 10% for 20s."
     )
-    debrief: Debrief = Field(default_factory=Debrief)
+    debrief: Debrief = Field(default_factory=Debrief, description="What the debrief asks.")
     _steady: tuple[Comparison, ...] = PrivateAttr()
     _acceptable: tuple[Comparison, ...] = PrivateAttr()
     _guards: tuple[When, ...] = PrivateAttr()
-
-    @field_validator("steady_state", "acceptable")
-    @classmethod
-    def _bounds_parse(cls, bounds: dict[str, str]) -> dict[str, str]:
-        for name, text in bounds.items():
-            parse_bound(text, name)
-        return bounds
-
-    @field_validator("abort_when")
-    @classmethod
-    def _guards_parse(cls, guards: list[str]) -> list[str]:
-        for text in guards:
-            parse_when(text)
-        return guards
 
     def model_post_init(self, context: Any, /) -> None:
         """Parse once."""
