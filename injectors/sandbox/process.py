@@ -1,0 +1,263 @@
+"""Processes beyond doubt: who a pid is, what state it is in, and signals that cannot go astray.
+
+A pid is reused; its boot id, pid and start time together are not
+(`gameday.injectors.undo.ProcessId`). Reads ``/proc``, so Linux only; importing
+it works anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal as signals
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from gameday.injectors.undo import ProcessId
+
+__all__ = [
+    "Stat",
+    "affinity",
+    "boot_id",
+    "find_by_environment",
+    "find_by_session",
+    "is_alive",
+    "is_stopped",
+    "process_id",
+    "processes",
+    "read_stat",
+    "set_affinity",
+    "signal_process",
+    "state",
+    "tree",
+    "wait_gone",
+]
+
+_DEAD = "ZXx"
+_STOPPED = "Tt"
+
+
+class Stat(msgspec.Struct, frozen=True):
+    """What ``/proc/PID/stat`` says.
+
+    Attributes:
+        state: ``R``, ``S``, ``D``, ``T``, ``Z`` …, as in proc(5).
+        started: Start time in clock ticks since boot.
+        cpu: The CPU on which it ran last.
+    """
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    started: int
+    cpu: int
+
+
+@functools.cache
+def boot_id() -> str:
+    """The id of this boot of this host; empty where the system has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _parse_stat(pid: int, path: str) -> Stat | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a third of pathlib's cost, in loops over /proc
+            text = file.read()
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Stat(
+        pid=pid,
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        started=int(fields[19]),
+        cpu=int(fields[36]),
+    )
+
+
+def read_stat(pid: int) -> Stat | None:
+    """The process's line in ``/proc``; None if there is no such process."""
+    return _parse_stat(pid, f"/proc/{pid}/stat")
+
+
+def process_id(pid: int) -> ProcessId | None:
+    """Who has this pid now; None if nobody, or only a zombie."""
+    stat = read_stat(pid)
+    if stat is None or stat.state in _DEAD:
+        return None
+    return ProcessId(boot_id(), pid, stat.started)
+
+
+def _is(process: ProcessId, stat: Stat | None) -> bool:
+    return (
+        stat is not None
+        and stat.started == process.started
+        and stat.state not in _DEAD
+        and process.boot_id == boot_id()
+    )
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether that very process still runs (stopped counts; a zombie does not)."""
+    return _is(process, read_stat(process.pid))
+
+
+def state(process: ProcessId) -> str:
+    """The process's state letter as in proc(5); empty if it is gone."""
+    stat = read_stat(process.pid)
+    return stat.state if stat is not None and _is(process, stat) else ""
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - in loops over /proc
+    except OSError:
+        return []
+
+
+def is_stopped(process: ProcessId) -> bool:
+    """Whether every thread of the process is stopped (SIGSTOP, or by a debugger)."""
+    if state(process) not in tuple(_STOPPED):
+        return False
+    pid = process.pid
+    stats = [_parse_stat(tid, f"/proc/{pid}/task/{tid}/stat") for tid in _threads(pid)]
+    return all(stat.state in _STOPPED for stat in stats if stat is not None)
+
+
+def signal_process(process: ProcessId, signal: int) -> bool:
+    """Send a signal to that very process; False if it is gone.
+
+    The pidfd is opened first and the identity checked second, so a pid that is
+    reused in between cannot be hit.
+
+    Raises:
+        PermissionError: if the process is another user's.
+    """
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not is_alive(process):
+            return False
+        signals.pidfd_send_signal(pidfd, signals.Signals(signal))
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def processes() -> Iterable[int]:
+    """Every pid that this process can see."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - in loops over /proc
+        if name.isdigit():
+            yield int(name)
+
+
+def tree(process: ProcessId) -> tuple[ProcessId, ...]:
+    """The process and all its descendants, parents first; empty if it is gone."""
+    if not is_alive(process):
+        return ()
+    children: dict[int, list[Stat]] = {}
+    for pid in processes():
+        stat = read_stat(pid)
+        if stat is not None and stat.state not in _DEAD:
+            children.setdefault(stat.parent, []).append(stat)
+    found = [process]
+    for member in found:
+        found += [
+            ProcessId(process.boot_id, stat.pid, stat.started)
+            for stat in children.get(member.pid, ())
+        ]
+    return tuple(found)
+
+
+def find_by_environment(name: str, value: str) -> tuple[ProcessId, ...]:
+    """Every process that was started with ``name=value`` in its environment, ourselves excepted.
+
+    Processes of other users are not seen, nor are those that overwrote their environment.
+    """
+    wanted = f"{name}={value}".encode()
+    found = []
+    for pid in processes():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - in a loop over /proc
+                hit = wanted in file.read().split(b"\0")
+        except OSError:
+            continue
+        process = process_id(pid) if hit and pid != os.getpid() else None
+        if process is not None:
+            found.append(process)
+    return tuple(found)
+
+
+def find_by_session(leaders: Iterable[ProcessId]) -> tuple[ProcessId, ...]:
+    """Every process in a session that one of ``leaders`` began, the leader gone or not."""
+    sessions = {leader.pid: leader for leader in leaders if leader.boot_id == boot_id()}
+    found = []
+    for pid in processes() if sessions else ():
+        stat = read_stat(pid)
+        if stat is None or stat.state in _DEAD or stat.session not in sessions:
+            continue
+        leader = sessions[stat.session]
+        now = read_stat(leader.pid)
+        # A session's number is not given out again while one process is in it. So a
+        # leader with another start time means that all of the session is somebody else's.
+        if stat.started >= leader.started and (now is None or now.started == leader.started):
+            found.append(ProcessId(leader.boot_id, pid, stat.started))
+    return tuple(found)
+
+
+def affinity(process: ProcessId) -> tuple[int, ...]:
+    """CPUs on which any thread of the process may run; empty if it is gone."""
+    cpus: set[int] = set()
+    for tid in _threads(process.pid):
+        try:
+            cpus |= os.sched_getaffinity(tid)
+        except ProcessLookupError:
+            continue
+    return tuple(sorted(cpus)) if is_alive(process) else ()
+
+
+def set_affinity(process: ProcessId, cpus: Iterable[int]) -> bool:
+    """Let every thread of the process run on these CPUs only; False if it is gone.
+
+    Threads that appear meanwhile inherit the old mask, so it looks again until none is left over.
+
+    Raises:
+        PermissionError: if the process is another user's.
+    """
+    wanted = set(cpus)
+    if not is_alive(process):
+        return False
+    for _ in range(5):
+        changed = False
+        for tid in _threads(process.pid):
+            try:
+                if os.sched_getaffinity(tid) != wanted:
+                    os.sched_setaffinity(tid, wanted)
+                    changed = True
+            except ProcessLookupError:
+                continue
+        if not changed:
+            break
+    return is_alive(process)
+
+
+def wait_gone(found: Iterable[ProcessId], within: float) -> tuple[ProcessId, ...]:
+    """Wait, blocking, until these processes are gone; what is left after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    left = tuple(process for process in found if is_alive(process))
+    while left and time.monotonic() < deadline:
+        time.sleep(0.005)
+        left = tuple(process for process in left if is_alive(process))
+    return left
