@@ -9,7 +9,8 @@
     │   └── Unsupported       6   this machine or sandbox cannot do it, and why
     ├── SandboxError          5   the sandbox did not do what it was told
     │   └── SandboxGone       5   the sandbox no longer answers
-    └── UndoFailed            5   something could not be put back; carries the command to do it by hand
+    ├── UndoFailed            5   something could not be put back; carries the command to do it by hand
+    └── StorageError          4   the disk does not take the drill's record; the drill is aborted
 
 Each carries ``hint``: what the user should do. The number is the exit code
 (DESIGN §7). Anything else that reaches the top is a fault of Gameday's own and
@@ -28,6 +29,7 @@ __all__ = [
     "SandboxError",
     "SandboxGone",
     "ScenarioError",
+    "StorageError",
     "UndoFailed",
     "Unsupported",
     "UsageError",
@@ -108,3 +110,9 @@ class UndoFailed(GamedayError):
     """Something could not be put back; ``hint`` is the command that does it by hand."""
 
     exit_code = 5
+
+
+class StorageError(GamedayError):
+    """The disk does not take the drill's record, so the drill is aborted (or never begins)."""
+
+    exit_code = 4

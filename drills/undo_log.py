@@ -1,0 +1,238 @@
+"""``undo.jsonl``: what must be put back, on disk before it is broken.
+
+No undo record, no injection: `UndoLog.arm` returns only when the line is on the
+disk. `read_undo_log` says what is outstanding, whoever asks: the runner, the
+watchdog, `gameday recover`, or any later command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from gameday.drills.durable import (
+    append,
+    open_append,
+    set_aside,
+    split_lines,
+    storage_hint,
+    sync_directory,
+)
+from gameday.drills.undoing import page_resolver, undo_one
+from gameday.injectors.errors import Refused, StorageError, UndoFailed
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.undo import UNDO_VERSION, Armed, Outcome, Undone, UndoRecord
+
+__all__ = ["UndoLog", "UndoRead", "outstanding", "read_recovery", "read_undo_log"]
+
+_SPACE = 256 * 1024
+_decoder: msgspec.json.Decoder[UndoRecord] = msgspec.json.Decoder(UndoRecord)
+
+
+class UndoLog:
+    """The runner's end of ``undo.jsonl``: its one writer.
+
+    It holds a lock on the file as long as its process lives, so that nobody can
+    recover a drill whose runner might still inject.
+
+    Args:
+        path: The file; it is made if it is not there.
+        zero: CLOCK_MONOTONIC of zero on the drill's axis, for ``Undone.at``.
+
+    Attributes:
+        unrecorded: Why records of what was undone could not be written.
+
+    Raises:
+        Refused: if another process writes to it.
+        StorageError: if it cannot be made.
+    """
+
+    def __init__(self, path: Path, *, zero: float = 0.0) -> None:
+        self.path = path
+        self.unrecorded: list[StorageError] = []
+        self._zero = zero
+        self._resolve_page = page_resolver(path.parent)
+        self._armed: dict[str, Armed] = {}
+        try:
+            self._fd = open_append(path)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            set_aside(self._fd, _SPACE)
+            sync_directory(path.parent)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise Refused(f"another process writes to {path}") from None
+        except OSError as error:
+            raise _unrecorded(path, error) from None
+
+    @property
+    def outstanding(self) -> list[Armed]:
+        """What is armed and not yet undone, newest first."""
+        return list(reversed(self._armed.values()))
+
+    async def arm(self, armed: Armed) -> None:
+        """Put on disk how a change is undone, *before* it is made.
+
+        Even if this fails or is cancelled the entry counts as outstanding: undoing
+        what was never done is harmless.
+
+        Raises:
+            StorageError: if it could not be recorded; then the change must not be made.
+        """
+        self._armed[armed.id] = armed
+        await self._append(armed)
+
+    async def undone(self, undone: Undone) -> None:
+        """Record how an armed change was undone; a failed one stays outstanding.
+
+        Never raises, so that nothing stops the next undo: where it could not be recorded,
+        it will be undone once more, which is harmless; `unrecorded` says why.
+        """
+        if undone.outcome is not Outcome.FAILED:
+            self._armed.pop(undone.id, None)
+        try:
+            await self._append(undone)
+        except StorageError as error:
+            self.unrecorded.append(error)
+
+    async def undo(self, armed: Armed, box: Sandbox) -> Undone:
+        """Run the steps of an armed change (`gameday.drills.undoing.undo_one`), twice if need be.
+
+        Never raises. Records nothing: `undone` does, once a look has confirmed it.
+        """
+        result = await undo_one(armed, box, resolve_page=self._resolve_page)
+        if result.outcome is Outcome.FAILED:
+            result = await undo_one(armed, box, resolve_page=self._resolve_page)
+        now = time.monotonic() - self._zero
+        return msgspec.structs.replace(result, at=round(now, 6), wall=round(time.time(), 6))
+
+    async def _append(self, record: Armed | Undone) -> None:
+        line = msgspec.json.encode(record)
+        try:
+            # Not abandoned when cancelled: the thread ends first, so lines never mix.
+            await anyio.to_thread.run_sync(append, self._fd, line)
+        except OSError as error:
+            raise _unrecorded(self.path, error) from None
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _unrecorded(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be written: {error.strerror}; without an undo record nothing is broken",
+        hint=storage_hint(error),
+    )
+
+
+class UndoRead(msgspec.Struct, frozen=True):
+    """What the undo log and the recovery log of a drill say.
+
+    Attributes:
+        outstanding: What is armed and not undone, newest first.
+        undone: Every record of an undo, in the order of the files.
+        torn: True if the last line was torn. It had not been armed, so nothing was done.
+        problems: What cannot be read, one sentence each; it may hide something outstanding.
+    """
+
+    outstanding: tuple[Armed, ...] = ()
+    undone: tuple[Undone, ...] = ()
+    torn: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def read_undo_log(undo: Path, recovery: Path) -> UndoRead:
+    """Read both files, as much as can be read. A file that is not there has no lines."""
+    records, torn, problems = _read(undo)
+    undone = [record for record in records if isinstance(record, Undone)]
+    done, more = read_recovery(recovery)
+    undone += done
+    cleared = {record.id for record in undone if record.outcome is not Outcome.FAILED}
+    armed = {record.id: record for record in records if isinstance(record, Armed)}
+    left = [record for record in armed.values() if record.id not in cleared]
+    return UndoRead(tuple(reversed(left)), tuple(undone), torn, tuple(problems + more))
+
+
+def read_recovery(recovery: Path) -> tuple[list[Undone], list[str]]:
+    """The records of ``recovery.jsonl``, and what is wrong with it.
+
+    A line that cannot be read is dropped: a recoverer may have died in the middle of
+    it, and undoing once more is harmless.
+    """
+    try:
+        lines = _content(recovery).split(b"\n")
+    except OSError as error:
+        return [], [f"{recovery} cannot be read: {error.strerror}"]
+    found = []
+    for line in lines:
+        try:
+            record = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if isinstance(record, Undone):
+            found.append(record)
+    return found, []
+
+
+def outstanding(undo: Path, recovery: Path) -> list[Armed]:
+    """What is armed and not undone, newest first.
+
+    Raises:
+        UndoFailed: if a part of the log cannot be read, and so might hide something.
+    """
+    read = read_undo_log(undo, recovery)
+    if read.problems:
+        raise UndoFailed(
+            "; ".join(read.problems),
+            hint="`gameday recover` undoes what it can read; look at the rest by hand.",
+        )
+    return list(read.outstanding)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _read(path: Path) -> tuple[list[Armed | Undone], bool, list[str]]:
+    try:
+        lines, rest = split_lines(_content(path))
+    except OSError as error:
+        return [], False, [f"{path} cannot be read: {error.strerror}"]
+    torn = bool(rest)
+    # A crash of the machine can leave a last line that is complete in length, not in content.
+    if lines and not torn and not _is_json(lines[-1]):
+        torn = True
+        lines.pop()
+    records: list[Armed | Undone] = []
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(f"{path}:{number}: this line cannot be read ({error})")
+            continue
+        if isinstance(record, Armed) and record.version > UNDO_VERSION:
+            problems.append(f"{path}:{number}: written by a newer Gameday ({record.version})")
+            continue
+        records.append(record)
+    return records, torn, problems
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return not line.strip()
+    return True

@@ -1,0 +1,128 @@
+"""Undo one armed change: its steps, each with a time limit, never fatal.
+
+The core that the runner, the watchdog and `gameday recover` share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+
+from gameday.injectors.errors import GamedayError, SandboxGone
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.process import is_alive, signal_process
+from gameday.injectors.undo import (
+    Armed,
+    Outcome,
+    ResolvePage,
+    SignalProcess,
+    Step,
+    StepResult,
+    TearDown,
+    Undone,
+    by_hand,
+)
+
+__all__ = ["STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]
+
+STEP_LIMIT = 10.0
+"""Seconds for one step."""
+_TEAR_DOWN_LIMIT = 30.0
+
+PageResolver = Callable[[ResolvePage], Awaitable[StepResult]]
+"""Resolves one page on every channel that took it."""
+
+
+async def undo_one(
+    armed: Armed,
+    box: Sandbox | SandboxGone,
+    *,
+    resolve_page: PageResolver | None = None,
+    limit: float = STEP_LIMIT,
+) -> Undone:
+    """Run every step of ``armed``, in order; a step that fails does not stop the next.
+
+    Shielded from cancellation. Never raises: what went wrong is in the result's
+    ``detail``, with the command that does it by hand. ``at`` and ``wall`` are left at 0.
+
+    Args:
+        armed: What was armed.
+        box: Its sandbox, or why that cannot be reached.
+        resolve_page: What resolves pages; without it, `ResolvePage` steps fail.
+        limit: Seconds for each step (`TearDown` has 30 s, or more if ``limit`` is more).
+    """
+    results = []
+    with anyio.CancelScope(shield=True):
+        for step in armed.steps:
+            patience = max(limit, _TEAR_DOWN_LIMIT) if isinstance(step, TearDown) else limit
+            results.append(await _run_limited(step, armed, box, resolve_page, patience))
+    return _sum_up(armed.id, results)
+
+
+async def _run_limited(
+    step: Step,
+    armed: Armed,
+    box: Sandbox | SandboxGone,
+    resolve_page: PageResolver | None,
+    limit: float,
+) -> StepResult:
+    try:
+        with anyio.fail_after(limit):
+            return await _run(step, box, resolve_page)
+    except TimeoutError:
+        why = f"not done within {limit:g} s"
+    except GamedayError as error:
+        why = error.message
+    except Exception as error:
+        # A driver's bug is a verdict on this step; every other step still runs.
+        why = f"{type(error).__name__}: {error}"
+    return StepResult(Outcome.FAILED, f"{why}; by hand: {by_hand(step, armed.sandbox)}")
+
+
+async def _run(
+    step: Step, box: Sandbox | SandboxGone, resolve_page: PageResolver | None
+) -> StepResult:
+    if isinstance(step, ResolvePage):
+        if resolve_page is None:
+            return StepResult(Outcome.FAILED, "nothing here can resolve pages")
+        return await resolve_page(step)
+    if isinstance(box, SandboxGone):
+        return _without_sandbox(step, box)
+    try:
+        return await box.run_step(step)
+    except SandboxGone as gone:
+        return _without_sandbox(step, gone)
+
+
+def _without_sandbox(step: Step, gone: SandboxGone) -> StepResult:
+    """What a step comes to where its sandbox does not answer any more."""
+    if isinstance(step, TearDown):
+        raise gone
+    if isinstance(step, SignalProcess) and is_alive(step.process):
+        # Its keeper is dead, the process is not: a stopped one could not even be ended.
+        signal_process(step.process, step.signal)
+        return StepResult(Outcome.PUT_BACK, "done without its sandbox, which is gone")
+    return StepResult(Outcome.NOTHING, "gone with its sandbox")
+
+
+def _sum_up(id: str, results: list[StepResult]) -> Undone:  # noqa: A002 - the record's own word
+    """One outcome for all steps: a failure outweighs a takeover, that outweighs the rest."""
+    found = {result.outcome for result in results}
+    order = (Outcome.FAILED, Outcome.TAKEN_OVER, Outcome.PUT_BACK, Outcome.NOTHING)
+    outcome = next((each for each in order if each in found), Outcome.NOTHING)
+    details = dict.fromkeys(result.detail for result in results if result.detail)
+    by = dict.fromkeys(result.by for result in results if result.by)
+    return Undone(id=id, outcome=outcome, detail="; ".join(details), by=", ".join(by))
+
+
+def page_resolver(folder: Path) -> PageResolver:
+    """What resolves pages by what the drill's folder keeps about its channels."""
+
+    async def resolve(step: ResolvePage) -> StepResult:
+        from gameday.drills import channels
+
+        return await channels.resolve_page(step, folder)
+
+    return resolve
