@@ -1,0 +1,344 @@
+"""Service level indicators from samples: the one place where they are computed.
+
+The monitor uses it sample by sample while a drill runs; scoring uses the same
+code afterwards, so that what fires live and what the debrief says rest on the
+same figures.
+
+**Window.** A sample counts from when its answer, error or deadline came
+(``done``) for ``over`` seconds. By ``sent`` a sample that runs into a deadline
+as long as the window would have left the window before anybody knew of it, and
+a black hole would never be seen. The window only decides *whether* bounds are
+kept; *when* they were left is taken from the samples (below), so its length is
+in no figure. A sample sent more than half an interval late is void and counts
+for nothing.
+
+**Against.** A sample is *against* a bound when it pushes the SLI out of it: for
+a share that must be high, a bad sample; for one that must be low, a good one;
+for a quantile of latency, a sample that failed or whose own latency breaks the
+bound. (With ``==`` and ``!=`` every sample is.)
+
+**Excursion.** The window is judged at each arrival, once it is settled (filled
+for the first time). A *run* is an unbroken series of arrivals at which the
+window's value breaks the bound. To a run belong all samples against the bound
+that are in the window at its first arrival, and all that arrive until the first
+arrival at which the value is back inside. Two runs are one excursion if less
+than ``over`` lies between the last such sample of one and the first of the
+next. So bad samples that never push the window out of its bound are no impact,
+and where good and bad interleave, gaps of good shorter than the window belong
+to the excursion.
+
+**Back-dating.** With *first* and *last* the earliest and latest sent of these
+samples, and q the p99 duration of good samples:
+
+- onset is in (sent of the last good before *first*, sent of *first* + q], and
+  not after *first* was answered;
+- the end is in (done of *last* − q, done of the next good]. If the good sample
+  next to *last* was answered within q, nothing held it back, and *last* was slow
+  or lost by itself: then *last* only shows that the service was bad when it was
+  sent, and that instant is the lower bound.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from gameday.scenarios.expressions import Comparison
+from gameday.scenarios.model import Sli
+from gameday.scoring.events import Sample
+from gameday.scoring.score import Instant
+
+__all__ = [
+    "Excursion",
+    "Point",
+    "Track",
+    "Window",
+    "breaks",
+    "excursions",
+    "is_void",
+    "quantile",
+]
+
+SETTLED = 0.95
+"""Share of ``over`` that samples must span before a window is judged."""
+
+_SLACK = 1e-9
+
+
+def is_void(sample: Sample, sli: Sli) -> bool:
+    """Was the sample sent more than half an interval late?"""
+    return sample.sent - sample.due > sli.every / 2 + _SLACK
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the (ascending, not empty) values do not exceed."""
+    rank = math.ceil(share * len(ordered) - _SLACK)
+    return ordered[min(max(rank, 1), len(ordered)) - 1]
+
+
+class Window:
+    """One SLI over its window, sample by sample.
+
+    Adding and reading take constant time, amortised, for a share; for a quantile
+    the logarithm of the window's samples (and a move of memory).
+
+    Args:
+        sli: What is measured.
+    """
+
+    __slots__ = ("_first", "_good", "_held", "_last", "_latencies", "_now", "sli")
+
+    def __init__(self, sli: Sli) -> None:
+        self.sli = sli
+        self._held: deque[tuple[float, bool, float]] = deque()
+        self._good = 0
+        self._latencies: list[float] | None = [] if sli.quantile is not None else None
+        self._first = math.inf
+        self._last = -math.inf
+        self._now = -math.inf
+
+    def add(self, sample: Sample) -> None:
+        """Take in a sample, in the order of arrival; void ones are ignored."""
+        if is_void(sample, self.sli):
+            return
+        self._now = max(self._now, sample.done)
+        self._first = min(self._first, sample.sent)
+        self._last = max(self._last, sample.sent)
+        latency = sample.done - sample.sent
+        self._held.append((self._now, sample.good, latency))
+        self._good += sample.good
+        if self._latencies is not None and sample.good:
+            insort(self._latencies, latency)
+
+    @property
+    def settled(self) -> bool:
+        """Have samples spanned the window once?"""
+        return self._last - self._first >= self.sli.over * SETTLED
+
+    def value(self, now: float) -> float | None:
+        """The SLI over the ``over`` seconds up to ``now``; None without samples.
+
+        A share is in [0, 1], a quantile in seconds. A quantile of a window in
+        which no sample is good is the probe's timeout: the longest that is waited.
+        Samples that have left the window are forgotten: ``now`` must not go back.
+        """
+        self._forget(now - self.sli.over)
+        if not self._held:
+            return None
+        if self._latencies is None or self.sli.quantile is None:
+            return self._good / len(self._held)
+        if not self._latencies:
+            return self.sli.timeout
+        return quantile(self._latencies, self.sli.quantile)
+
+    def _forget(self, until: float) -> None:
+        held = self._held
+        while held and held[0][0] <= until:
+            _, good, latency = held.popleft()
+            if good:
+                self._good -= 1
+                if self._latencies is not None:
+                    del self._latencies[bisect_left(self._latencies, latency)]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A sample that counts, and the window's value at its arrival; ``clock`` never goes back."""
+
+    sample: Sample
+    clock: float
+    value: float
+    settled: bool
+
+
+@dataclass(slots=True)
+class Track:
+    """All samples of one SLI, in the order of arrival, with the window's value at each.
+
+    Attributes:
+        points: The samples that count.
+        void: How many do not.
+        q: The p99 duration of the good ones, seconds; 0 without any.
+    """
+
+    name: str
+    sli: Sli
+    points: list[Point] = field(default_factory=list)
+    void: int = 0
+    q: float = 0.0
+
+    @classmethod
+    def of(cls, name: str, sli: Sli, samples: Iterable[Sample]) -> Track:
+        """Follow the samples once."""
+        track, window, now = cls(name, sli), Window(sli), -math.inf
+        for sample in samples:
+            if is_void(sample, sli):
+                track.void += 1
+                continue
+            now = max(now, sample.done)
+            window.add(sample)
+            value = window.value(now)
+            if value is not None:
+                track.points.append(Point(sample, now, value, window.settled))
+        durations = sorted(p.sample.done - p.sample.sent for p in track.points if p.sample.good)
+        track.q = max(quantile(durations, 0.99), 0.0) if durations else 0.0
+        return track
+
+    def until(self, end: float) -> list[Point]:
+        """The points whose samples had arrived by ``end``."""
+        return self.points[: bisect_right(self.points, end, key=attrgetter("clock"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Excursion:
+    """An SLI was outside a bound.
+
+    Attributes:
+        onset, end: When, back-dated; ``end`` is None if it never came back.
+        first, last: The samples that these were dated by.
+        worst: The window's worst value meanwhile.
+        bad: How many samples were against the bound.
+    """
+
+    sli: str
+    bound: Comparison
+    onset: Instant
+    end: Instant | None
+    first: Sample
+    last: Sample
+    worst: float
+    bad: int
+
+
+def breaks(sli: Sli, bound: Comparison) -> Callable[[Sample], bool]:
+    """The test of whether a sample is against the bound."""
+    if sli.quantile is not None:
+        return lambda sample: not (sample.good and bound.holds(sample.done - sample.sent))
+    if bound.op in (">=", ">"):
+        return lambda sample: not sample.good
+    if bound.op in ("<=", "<"):
+        return lambda sample: sample.good
+    return lambda sample: True
+
+
+@dataclass(slots=True)
+class _Run:
+    first: Point
+    last: Point
+    worst: float
+    latest: float
+    taken: int = -1
+    bad: int = 0
+    back: Point | None = None
+
+    def take(self, index: int, point: Point) -> None:
+        if index <= self.taken:
+            return
+        self.taken = index
+        self.bad += 1
+        self.latest = max(self.latest, point.clock)
+        if point.sample.sent < self.first.sample.sent:
+            self.first = point
+        if point.sample.sent >= self.last.sample.sent:
+            self.last = point
+
+
+def excursions(
+    track: Track, bound: Comparison, points: Sequence[Point] | None = None
+) -> list[Excursion]:
+    """The excursions of an SLI out of a bound, in order; see the module for what they are.
+
+    Args:
+        points: The part of the track to judge (`Track.until`); default: all of it.
+    """
+    judged = track.points if points is None else points
+    against = breaks(track.sli, bound)
+    runs = _runs(judged, bound, against, track.sli.over)
+    if not runs:
+        return []
+    good = sorted(
+        (p.sample for p in judged if not against(p.sample)), key=lambda s: (s.sent, s.done)
+    )
+    sent = [sample.sent for sample in good]
+    return [
+        Excursion(
+            sli=track.name,
+            bound=bound,
+            onset=_onset(run, good, sent, track),
+            end=_end(run, run.back, good, sent, track.q) if run.back else None,
+            first=run.first.sample,
+            last=run.last.sample,
+            worst=run.worst,
+            bad=run.bad,
+        )
+        for run in runs
+    ]
+
+
+def _runs(
+    points: Sequence[Point], bound: Comparison, against: Callable[[Sample], bool], over: float
+) -> list[_Run]:
+    worse = min if bound.op in (">=", ">") else max
+    runs: list[_Run] = []
+    recent: deque[tuple[int, Point]] = deque()
+    open_run: _Run | None = None
+    for index, point in enumerate(points):
+        is_against = against(point.sample)
+        if is_against:
+            recent.append((index, point))
+        while recent and recent[0][1].clock <= point.clock - over:
+            recent.popleft()
+        if point.settled and not bound.holds(point.value):
+            if open_run is None:
+                open_run = _open(runs, list(recent) or [(index, point)], point.value, over)
+            elif is_against:
+                open_run.take(index, point)
+            open_run.worst = worse(open_run.worst, point.value)
+        elif open_run is not None:
+            if is_against:
+                open_run.take(index, point)
+            open_run.back, open_run = point, None
+    return runs
+
+
+def _open(
+    runs: list[_Run], members: Sequence[tuple[int, Point]], value: float, over: float
+) -> _Run:
+    first = members[0][1]
+    if runs and first.clock - runs[-1].latest < over:
+        run = runs[-1]
+        run.back = None
+    else:
+        run = _Run(first, first, value, first.clock)
+        runs.append(run)
+    for index, point in members:
+        run.take(index, point)
+    return run
+
+
+def _onset(run: _Run, good: Sequence[Sample], sent: Sequence[float], track: Track) -> Instant:
+    first = run.first.sample
+    index = bisect_left(sent, first.sent) - 1
+    low = good[index].sent if index >= 0 else first.sent - track.sli.every
+    high = min(first.sent + track.q, max(first.done, first.sent))
+    return Instant(low, max(low, high), track.name)
+
+
+def _end(
+    run: _Run, back: Point, good: Sequence[Sample], sent: Sequence[float], q: float
+) -> Instant:
+    last = run.last.sample
+    index = bisect_right(sent, last.sent)
+    if index == len(good):
+        return Instant(min(last.sent, back.clock), back.clock, back.sample.sli)
+    following, high = good[index], good[index].done
+    while index < len(good) and good[index].sent < high:
+        high = min(high, good[index].done)
+        index += 1
+    held_back = following.done - following.sent > q
+    low = max(last.sent, last.done - q) if held_back else last.sent
+    return Instant(min(low, high), high, last.sli)
