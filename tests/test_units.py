@@ -95,7 +95,7 @@ def test_anything_else_is_refused_with_an_example(
 @pytest.mark.parametrize("unit", ["s", "", "MiB", "Mbit/s", "%"])
 def test_a_number_of_a_thousand_digits_is_refused(unit: str) -> None:
     for parse in (units.parse_duration, units.parse_share, units.parse_size, units.parse_rate):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"large|is not"):
             parse("9" * 1000 + unit)
 
 

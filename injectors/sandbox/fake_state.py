@@ -227,7 +227,7 @@ class FakeState(msgspec.Struct):
         if not slot.wanted:
             return None
         if slot.holds:
-            return slot.ended + RESTART_DELAY
+            return max(slot.ended, slot.held) + RESTART_DELAY
         return None if self.heals_after is None else slot.ended + self.heals_after
 
     def next_due(self) -> tuple[float, FakeSlot] | None:
