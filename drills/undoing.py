@@ -89,17 +89,15 @@ async def _run(
             return StepResult(Outcome.FAILED, "nothing here can resolve pages")
         return await resolve_page(step)
     if isinstance(box, SandboxGone):
-        return _without_sandbox(step, box)
+        return _without_sandbox(step)
     try:
         return await box.run_step(step)
-    except SandboxGone as gone:
-        return _without_sandbox(step, gone)
+    except SandboxGone:
+        return _without_sandbox(step)
 
 
-def _without_sandbox(step: Step, gone: SandboxGone) -> StepResult:
+def _without_sandbox(step: Step) -> StepResult:
     """What a step comes to where its sandbox does not answer any more."""
-    if isinstance(step, TearDown):
-        raise gone
     if isinstance(step, SignalProcess) and is_alive(step.process):
         # Its keeper is dead, the process is not: a stopped one could not even be ended.
         signal_process(step.process, step.signal)

@@ -1,0 +1,273 @@
+"""Put back what a drill left behind: one implementation for the watchdog and `gameday recover`.
+
+Newest first, shielded, each step with a time limit; what failed is tried again
+with growing pauses. It may be interrupted and run again at any instant: every
+step is idempotent, and what is done is in ``recovery.jsonl``.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from gameday.drills.durable import append, open_append, split_lines
+from gameday.drills.folder import DrillFolder
+from gameday.drills.undo_log import UndoRead, read_undo_log
+from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
+from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFailed
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.process import boot_id
+from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone, by_hand
+
+__all__ = ["Connect", "check_recovered", "recover"]
+
+Connect = Callable[[SandboxRef], Awaitable[Sandbox]]
+
+PAUSES = (0.3, 1.0, 3.0)
+"""Seconds before each further round over what failed."""
+_CONNECT_LIMIT = 10.0
+
+
+async def recover(
+    folder: DrillFolder,
+    *,
+    by: str,
+    connect: Connect | None = None,
+    resolve_page: PageResolver | None = None,
+    pauses: Iterable[float] = PAUSES,
+    limit: float = STEP_LIMIT,
+    wait: float = 0.0,
+    insist: bool = False,
+    log: Callable[[str], None] = lambda text: None,
+) -> list[Undone]:
+    """Undo everything outstanding in a drill's undo log; what was tried, in that order.
+
+    Args:
+        folder: The drill.
+        by: ``watchdog`` or ``recover``: who does it, for the debrief.
+        connect: What finds a sandbox again; by default `gameday.injectors.sandbox.connect`.
+        resolve_page: What resolves pages; by default the drill's own channels.
+        pauses: Seconds before each further round over what failed.
+        limit: Seconds for each step.
+        wait: Seconds to wait for whoever holds the undo log.
+        insist: Go on even if somebody still holds it: only for who has killed the holder.
+        log: Told what happens, for people.
+
+    Raises:
+        Refused: if the runner or another recovery holds the undo log. Nothing was touched.
+    """
+    with _locked(folder.undo, wait, insist):
+        recovery = _Recovery(
+            folder,
+            by,
+            connect or _connect,
+            resolve_page or page_resolver(folder.path),
+            limit,
+            log,
+        )
+        results: list[Undone] = []
+        with anyio.CancelScope(shield=True):
+            results = await recovery.run(tuple(pauses))
+    return results
+
+
+def check_recovered(folder: DrillFolder) -> None:
+    """Say what is still outstanding.
+
+    Raises:
+        UndoFailed: with what each step is by hand.
+    """
+    read = read_undo_log(folder.undo, folder.recovery)
+    if not read.outstanding and not read.problems:
+        return
+    lines = [f"{armed.what} could not be put back" for armed in read.outstanding]
+    hands = [
+        f"  {by_hand(step, armed.sandbox)}" for armed in read.outstanding for step in armed.steps
+    ]
+    raise UndoFailed(
+        "\n".join([*lines, *read.problems]),
+        hint="\n".join(["By hand:", *hands]) if hands else f"Look at {folder.undo} by hand.",
+    )
+
+
+async def _connect(ref: SandboxRef) -> Sandbox:
+    from gameday.injectors.sandbox import connect
+
+    return await connect.connect(ref)
+
+
+class _Recovery:
+    def __init__(
+        self,
+        folder: DrillFolder,
+        by: str,
+        connect: Connect,
+        resolve_page: PageResolver,
+        limit: float,
+        log: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._by = by
+        self._connect = connect
+        self._resolve_page = resolve_page
+        self._limit = limit
+        self._log = log
+        self._axis = _Axis(folder.journal)
+
+    async def run(self, pauses: tuple[float, ...]) -> list[Undone]:
+        read = self._read()
+        results: dict[str, Undone] = {}
+        left = list(read.outstanding)
+        for pause in (0.0, *pauses):
+            if not left:
+                break
+            await anyio.sleep(pause)
+            left = await self._round(left, results)
+        return list(results.values())
+
+    def _read(self) -> UndoRead:
+        read = read_undo_log(self._folder.undo, self._folder.recovery)
+        for problem in read.problems:
+            self._log(problem)
+        return read
+
+    async def _round(self, left: list[Armed], results: dict[str, Undone]) -> list[Armed]:
+        """Try each once; what failed is left."""
+        failed = []
+        async with AsyncExitStack() as boxes:
+            found: dict[tuple[str, str], Sandbox | SandboxGone] = {}
+            for armed in left:
+                result = await self._undo(armed, found, boxes)
+                results[armed.id] = result
+                self._note(result)
+                if result.outcome is Outcome.FAILED:
+                    failed.append(armed)
+        return failed
+
+    async def _undo(
+        self,
+        armed: Armed,
+        found: dict[tuple[str, str], Sandbox | SandboxGone],
+        boxes: AsyncExitStack,
+    ) -> Undone:
+        key = armed.sandbox.kind, armed.sandbox.address
+        try:
+            if key not in found:
+                found[key] = await self._reach(armed.sandbox, boxes)
+            result = await undo_one(
+                armed, found[key], resolve_page=self._resolve_page, limit=self._limit
+            )
+        except (GamedayError, OSError, TimeoutError, ImportError) as error:
+            why = str(error) or type(error).__name__
+            hands = "; ".join(by_hand(step, armed.sandbox) for step in armed.steps)
+            result = Undone(
+                armed.id, Outcome.FAILED, f"its sandbox cannot be reached: {why}; by hand: {hands}"
+            )
+        at, wall = self._axis.now()
+        self._log(f"{armed.what}: {result.outcome.value} {result.detail}".rstrip())
+        return msgspec.structs.replace(result, at=at, wall=wall, by=self._by)
+
+    async def _reach(self, ref: SandboxRef, boxes: AsyncExitStack) -> Sandbox | SandboxGone:
+        try:
+            with anyio.fail_after(_CONNECT_LIMIT):
+                box = await self._connect(ref)
+        except SandboxGone as gone:
+            return gone
+        boxes.push_async_callback(_let_go, box)
+        return box
+
+    def _note(self, result: Undone) -> None:
+        """On disk, if the disk takes it; where not, it is undone once more some time."""
+        line = msgspec.json.encode(result)
+        for _ in range(2):
+            try:
+                fd = open_append(self._folder.recovery)
+                try:
+                    append(fd, line)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                self._log(f"{self._folder.recovery} cannot be written: {error.strerror}")
+                if self._folder.release_reserve():
+                    continue
+            return
+
+
+async def _let_go(box: Sandbox) -> None:
+    try:
+        with anyio.move_on_after(1.0):
+            await box.aclose()
+    except (GamedayError, OSError):
+        pass  # it may have been torn down meanwhile
+
+
+class _Start(msgspec.Struct):
+    clock: float = 0.0
+    boot_id: str = ""
+    wall: float = 0.0
+
+
+class _Axis:
+    """Now, on the drill's axis, as its journal's first line tells."""
+
+    def __init__(self, journal: Path) -> None:
+        self._start = _Start()
+        try:
+            with journal.open("rb") as file:
+                lines, _ = split_lines(file.read(1 << 16))
+            if lines:
+                self._start = msgspec.json.decode(lines[0], type=_Start)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            pass  # it died before its first event: then instants are 0, and wall time tells
+
+    def now(self) -> tuple[float, float]:
+        """Seconds since the drill's start (by wall-clock time after a reboot), and Unix time."""
+        wall = time.time()
+        if not self._start.boot_id:
+            return 0.0, round(wall, 6)
+        if self._start.boot_id == boot_id():
+            return round(time.monotonic() - self._start.clock, 6), round(wall, 6)
+        return round(max(0.0, wall - self._start.wall), 6), round(wall, 6)
+
+
+@contextmanager
+def _locked(undo: Path, wait: float, insist: bool) -> Iterator[None]:
+    """Hold the undo log's lock; without a log there is nothing to hold."""
+    try:
+        fd = os.open(undo, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        if not _take(fd, wait) and not insist:
+            raise Refused(
+                f"the drill in {undo.parent} still runs, or is being recovered by another process",
+                hint="`gameday abort` ends a drill that runs; it puts everything back.",
+            )
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int, wait: float) -> bool:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        except OSError as error:
+            # Some network file systems have no locks; idempotence has to do there.
+            return error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+        else:
+            return True

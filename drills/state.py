@@ -1,0 +1,313 @@
+"""The machine's own state: which drills are open, who holds a sandbox, and the stop file.
+
+``$XDG_STATE_HOME/gameday`` (by default ``~/.local/state/gameday``; root:
+``/var/lib/gameday``; ``$GAMEDAY_STATE`` overrides), for its user alone. By it any
+command in any folder finds the running drill, and says what is outstanding. It
+tells fixers nothing: no fault, no target, no hypothesis.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from gameday.drills.durable import replace_file
+from gameday.drills.folder import DrillFolder
+from gameday.drills.undo_log import read_undo_log
+from gameday.injectors.errors import Refused, StorageError
+from gameday.injectors.sandbox.process import is_alive, process_id
+from gameday.injectors.undo import ProcessId, SandboxRef
+
+__all__ = [
+    "OpenDrill",
+    "SandboxLock",
+    "Stop",
+    "allow",
+    "blocked",
+    "forget",
+    "lock_sandbox",
+    "open_drills",
+    "outstanding_drills",
+    "outstanding_message",
+    "remember",
+    "running_drills",
+    "state_folder",
+    "stop",
+]
+
+
+class OpenDrill(msgspec.Struct, frozen=True, kw_only=True):
+    """A drill that has begun and was not yet closed, as any command may see it.
+
+    Attributes:
+        folder: Its directory.
+        title: The scenario's title or name, never its faults.
+        started: Unix time; ``clock``: CLOCK_MONOTONIC of zero on its axis.
+    """
+
+    id: str
+    folder: str
+    runner: ProcessId
+    title: str = ""
+    sandbox: SandboxRef | None = None
+    watchdog: ProcessId | None = None
+    uid: int = msgspec.field(default_factory=os.getuid)
+    started: float = msgspec.field(default_factory=time.time)
+    clock: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """True while its runner lives (a stopped one counts)."""
+        return is_alive(self.runner)
+
+    @property
+    def guarded(self) -> bool:
+        """True while its watchdog lives: then it puts everything back by itself."""
+        return self.watchdog is not None and is_alive(self.watchdog)
+
+    @property
+    def where(self) -> DrillFolder:
+        """Its directory."""
+        return DrillFolder(Path(self.folder))
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Who stopped all drills on this machine, when (Unix time), and why."""
+
+    why: str = ""
+    by: str = ""
+    wall: float = 0.0
+
+
+_drill_decoder = msgspec.json.Decoder(OpenDrill)
+_stop_decoder = msgspec.json.Decoder(Stop)
+
+
+def state_folder() -> Path:
+    """Where the state is. It is not made by asking."""
+    if override := os.environ.get("GAMEDAY_STATE"):
+        return Path(override).absolute()
+    if base := os.environ.get("XDG_STATE_HOME"):
+        return Path(base).absolute() / "gameday"
+    if os.getuid() == 0:
+        return Path("/var/lib/gameday")
+    return Path.home() / ".local" / "state" / "gameday"
+
+
+def _made(*parts: str) -> Path:
+    path = state_folder()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in parts:
+            path = path / part
+            path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"Gameday's state cannot be kept in {path}: {error.strerror}",
+            hint="Set GAMEDAY_STATE to a folder that you can write to.",
+        ) from None
+    return path
+
+
+# Open drills
+
+
+def remember(drill: OpenDrill) -> None:
+    """Note that a drill is open, or what is new about it. Call it before anything is started.
+
+    Raises:
+        StorageError: if it cannot be noted.
+    """
+    path = _made("drills") / f"{drill.id}.json"
+    try:
+        replace_file(path, msgspec.json.encode(drill))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def forget(drill_id: str) -> None:
+    """Note that a drill is closed; harmless to repeat. Never raises."""
+    try:
+        (state_folder() / "drills" / f"{drill_id}.json").unlink()
+    except OSError:
+        pass  # an entry that stays is found to be neither running nor outstanding
+
+
+def open_drills() -> list[OpenDrill]:
+    """Every drill that is noted, newest first. What cannot be read is passed over."""
+    return sorted(_read_drills(), key=lambda drill: drill.started, reverse=True)
+
+
+def _read_drills() -> Iterator[OpenDrill]:
+    try:
+        paths = list((state_folder() / "drills").glob("[!.]*.json"))
+    except OSError:
+        return
+    for path in paths:
+        try:
+            yield _drill_decoder.decode(path.read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue
+
+
+def running_drills() -> list[OpenDrill]:
+    """The drills whose runner lives, newest first."""
+    return [drill for drill in open_drills() if drill.runs]
+
+
+def outstanding_drills() -> list[OpenDrill]:
+    """The drills whose runner is dead and that still have something to put back, newest first.
+
+    Where the watchdog lives (``guarded``) it is at it. A drill whose undo log cannot be
+    read counts. Entries with nothing outstanding are forgotten.
+    """
+    found = []
+    for drill in open_drills():
+        if drill.runs:
+            continue
+        read = read_undo_log(drill.where.undo, drill.where.recovery)
+        if read.outstanding or read.problems:
+            found.append(drill)
+        elif not drill.guarded:
+            forget(drill.id)
+    return found
+
+
+def outstanding_message() -> str:
+    """What every other command says first if something was not put back; else empty."""
+    lost = [drill for drill in outstanding_drills() if not drill.guarded]
+    if not lost:
+        return ""
+    lines = []
+    for drill in lost:
+        read = read_undo_log(drill.where.undo, drill.where.recovery)
+        count = len(read.outstanding) + len(read.problems)
+        things = "1 thing is" if count == 1 else f"{count} things are"
+        lines.append(f"The drill {drill.id} has died, and {things} not put back yet.")
+    which = "" if len(lost) > 1 else f" {lost[0].id}"
+    return "\n".join([*lines, f"`gameday recover{which}` puts everything back."])
+
+
+# Locks by sandbox
+
+
+class _Holder(msgspec.Struct):
+    drill: str
+    process: ProcessId | None = None
+
+
+class SandboxLock:
+    """Held as long as a process has `fileno` open; the watchdog inherits it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The lock's file descriptor, to be passed on."""
+        return self._fd
+
+    def release(self) -> None:
+        """Let go of it; harmless to repeat."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
+    """Take the sandbox of that identity for a drill.
+
+    Raises:
+        Refused: if another drill has it, or has left something in it.
+        StorageError: if the lock cannot be made.
+    """
+    for drill in outstanding_drills():
+        if drill.sandbox is not None and drill.sandbox.identity == identity:
+            raise Refused(
+                f"the drill {drill.id} has left something in this sandbox that is not put back yet",
+                hint="Its watchdog is at it; try again in a moment."
+                if drill.guarded
+                else f"`gameday recover {drill.id}` puts it back.",
+            )
+    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    path = _made("locks") / f"{name}.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return _lock(fd, drill_id)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be locked: {error.strerror}") from None
+
+
+def _lock(fd: int, drill_id: str) -> SandboxLock:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, msgspec.json.encode(_Holder(drill_id, process_id(os.getpid()))), 0)
+    except BlockingIOError:
+        holder = _read_holder(fd)
+        os.close(fd)
+        raise Refused(
+            f"the drill {holder} has this sandbox", hint="Wait for its end, or `gameday abort` it."
+        ) from None
+    except OSError:
+        os.close(fd)
+        raise
+    return SandboxLock(fd)
+
+
+def _read_holder(fd: int) -> str:
+    try:
+        return msgspec.json.decode(os.pread(fd, 4096, 0), type=_Holder).drill
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return "of another process"
+
+
+# The stop file
+
+
+def blocked() -> Stop | None:
+    """Who stopped all drills on this machine; None if they may run.
+
+    A stop file that cannot be read stops all the same.
+    """
+    path = state_folder() / "stop"
+    try:
+        return _stop_decoder.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return Stop(why=f"{path} is there, but cannot be read")
+
+
+def stop(why: str, by: str) -> None:
+    """Stop all drills on this machine: runners look for it, and no new drill begins.
+
+    Raises:
+        StorageError: if the stop file cannot be written.
+    """
+    path = _made() / "stop"
+    try:
+        replace_file(path, msgspec.json.encode(Stop(why, by, round(time.time(), 3))))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def allow() -> bool:
+    """Let drills run again; False if nothing stopped them.
+
+    Raises:
+        StorageError: if the stop file cannot be removed.
+    """
+    path = state_folder() / "stop"
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"{path} cannot be removed: {error.strerror}") from None
+    return True

@@ -1,0 +1,205 @@
+"""The watchdog: it puts everything back if the runner dies or hangs. This is the runner's end.
+
+::
+
+    watchdog = Watchdog.start(folder, runner, kind="local")   # before the sandbox's first process
+    await watchdog.ready()
+    ...                                # wait_lost() runs beside the drill, reverting included
+    left = await watchdog.done()
+
+What the other process does is in `gameday.drills.guard`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+import anyio
+import msgspec
+
+from gameday.drills import guard
+from gameday.drills.folder import DrillFolder
+from gameday.drills.wire import Wire
+from gameday.injectors.errors import Refused
+from gameday.injectors.sandbox.process import process_id
+from gameday.injectors.undo import ProcessId
+
+__all__ = ["LATE", "Watchdog"]
+
+LATE = 5.0
+"""Seconds without a beat after which the watchdog ends the runner."""
+BEAT_EVERY = 0.25
+_SILENCE = 3.0
+_STALL = 1.0
+_DRIVERS = {
+    "local": "gameday.injectors.sandbox.local.driver",
+    "attached": "gameday.injectors.sandbox.attached",
+    "fake": "gameday.injectors.sandbox.fake",
+}
+
+
+class _Descriptor(Protocol):
+    def fileno(self) -> int: ...
+
+
+class Watchdog:
+    """A watchdog that was started. Made by `start`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], wire: Wire[guard.Answer]) -> None:
+        self._process = process
+        self._wire = wire
+        self._ready = False
+        self._failure = ""
+        self._ended: guard.Ended | None = None
+        self._heard = time.monotonic()
+        self.process: ProcessId | None = process_id(process.pid)
+
+    @classmethod
+    def start(
+        cls,
+        folder: DrillFolder,
+        runner: ProcessId,
+        *,
+        kind: str = "local",
+        late: float = LATE,
+        limit: float = 86400.0,
+        inherit: Iterable[_Descriptor] = (),
+    ) -> Watchdog:
+        """Start the watchdog; returns at once. Await `ready` before anything is started or armed.
+
+        Args:
+            folder: The drill.
+            runner: Who must beat: this process.
+            kind: The sandbox's kind, whose driver the watchdog imports now.
+            late: Seconds without a beat after which it ends the runner.
+            limit: Seconds from now, sleep of the host included, after which it ends the
+                runner anyway.
+            inherit: What it holds as long as it lives: the sandbox's lock.
+
+        Raises:
+            Refused: if it cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        settings = guard.Settings(
+            drill=folder.id,
+            folder=str(folder.path),
+            runner=runner,
+            drivers=(_DRIVERS.get(kind, f"gameday.injectors.sandbox.{kind}"),),
+            late=late,
+            limit=guard.boottime() + limit,
+            fd=theirs.fileno(),
+        )
+        environment = {k: v for k, v in os.environ.items() if k != "GAMEDAY_DRILL"}
+        argv = [sys.executable, "-P", "-m", "gameday.drills.watchdog"]
+        try:
+            with (folder.logs / "watchdog.log").open("ab") as log:
+                process = subprocess.Popen(
+                    [*argv, msgspec.json.encode(settings).decode()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    pass_fds=(theirs.fileno(), *(each.fileno() for each in inherit)),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            ours.close()
+            raise Refused(f"the watchdog cannot be started: {error.strerror}") from None
+        finally:
+            theirs.close()
+        return cls(process, Wire(ours, msgspec.json.Decoder(guard.Answer)))
+
+    async def ready(self, within: float = 30.0) -> None:
+        """Return when the watchdog has imported all it needs and stands.
+
+        Raises:
+            Refused: if it does not; nothing was touched.
+        """
+        deadline = time.monotonic() + within
+        while not self._ready:
+            self._receive()
+            if self._failure or self._dead() or time.monotonic() > deadline:
+                why = self._failure or ("it ended" if self._dead() else "it does not answer")
+                raise Refused(
+                    f"the watchdog does not stand: {why}; without it nothing is broken",
+                    hint="Its log is logs/watchdog.log in the drill's folder.",
+                )
+            await anyio.sleep(0.005)
+
+    def beat(self) -> None:
+        """Say that we are well. `wait_lost` does so too; never waits, never raises."""
+        self._wire.send(guard.Beat(time.monotonic()), droppable=True)
+
+    def register(self, process: ProcessId) -> None:
+        """A helper of ours: to be ended, with its session if it leads one, should we die."""
+        self._wire.send(guard.Register(process))
+
+    def extend(self, seconds: float) -> None:
+        """Move the hard deadline to ``seconds`` from now."""
+        self._wire.send(guard.Limit(guard.boottime() + seconds))
+
+    async def wait_lost(self) -> str:
+        """Beat, and return, with the reason, once the watchdog is dead or hangs: time to abort.
+
+        Runs beside the drill to its very end, reverting included: without beats the
+        watchdog takes over.
+        """
+        self._heard = time.monotonic()
+        while True:
+            before = time.monotonic()
+            self.beat()
+            await anyio.sleep(BEAT_EVERY)
+            self._receive()
+            if self._dead():
+                return "the watchdog has died"
+            if time.monotonic() - before > BEAT_EVERY + _STALL:
+                self._heard = time.monotonic()  # we did not run ourselves
+            if time.monotonic() - self._heard > _SILENCE:
+                return f"the watchdog has not answered for {_SILENCE:g} s"
+
+    async def done(self, within: float = 120.0) -> guard.Ended:
+        """Say that everything is put back; what the watchdog finds outstanding after one more try.
+
+        Close the undo log first. A watchdog that is dead or does not answer finds nothing;
+        then `gameday.drills.recover.check_recovered` tells. Never raises.
+        """
+        self._wire.send(guard.Done())
+        with anyio.CancelScope(shield=True), anyio.move_on_after(within):
+            while self._ended is None and not self._dead():
+                self.beat()
+                await anyio.sleep(0.005)
+                self._receive()
+            while self._process.poll() is None:  # noqa: ASYNC110 - no event tells
+                await anyio.sleep(0.005)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._wire.close()
+        return self._ended or guard.Ended()
+
+    def _dead(self) -> bool:
+        return self._wire.closed or self._process.poll() is not None
+
+    def _receive(self) -> None:
+        self._wire.flush()
+        for answer in self._wire.receive():
+            self._heard = time.monotonic()
+            match answer:
+                case guard.Ready():
+                    self._ready = True
+                case guard.Failed(why):
+                    self._failure = why
+                case guard.Ended():
+                    self._ended = answer
+                case guard.Beaten():
+                    pass
+
+
+if __name__ == "__main__":
+    sys.exit(guard.main())
