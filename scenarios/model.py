@@ -39,6 +39,7 @@ from gameday.scenarios.misfit import Misfit
 from gameday.scenarios.steps import Step, parse_step
 
 __all__ = [
+    "MOST_FAULTS",
     "TIMINGS",
     "AlertRule",
     "Debrief",
@@ -62,6 +63,9 @@ TIMINGS = (
     "time_to_all_clear",
 )
 """Durations that a hypothesis may speak of (DESIGN §2)."""
+
+MOST_FAULTS = 100
+"""Faults in one scenario; alerts and hypotheses likewise."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -244,12 +248,9 @@ class AlertRule(_Part):
 def _fault(parameters: dict[str, Any]) -> Fault:
     kind = parameters.pop("inject", None)
     if not isinstance(kind, str):
-        kinds = ", ".join(known_kinds())
-        raise Misfit(
-            "expected `inject` with a kind of fault",
-            hint=f"There are: {kinds}.",
-            path=("inject",),
-        )
+        message = "`inject` is missing: the kind of fault" if kind is None else "expected text"
+        hint = f"There are: {', '.join(known_kinds())}."
+        raise Misfit(message, hint=hint, path=("inject",))
     try:
         found = fault_class(kind)
     except UsageError as error:
@@ -393,10 +394,14 @@ class Scenario(_Part):
     hypotheses: list[Hypothesis] = Field(default_factory=list, description="What we believe.")
     alerts: list[AlertRule] = Field(default_factory=list, description="What pages, and when.")
     faults: list[FaultEntry] = Field(
-        default_factory=list, description="What gets broken, and when. None: a control drill."
+        default_factory=list,
+        max_length=MOST_FAULTS,
+        description="What gets broken, and when. None: a control drill.",
     )
     reports: list[Report] = Field(
-        default_factory=list, description="What customers and stakeholders say, and when."
+        default_factory=list,
+        max_length=MOST_FAULTS,
+        description="What customers and stakeholders say, and when.",
     )
     fixers: Fixers = Field(default_factory=Fixers, description="Who responds.")
     hints: list[Text] = Field(

@@ -21,6 +21,7 @@ SOURCE_LIMIT = 1024 * 1024
 """Bytes of the largest file that is read."""
 
 _LISTED = 1000
+_COMPARED = 200
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -33,7 +34,7 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 def nearest(word: str, known: list[str] | tuple[str, ...], *, cutoff: float = 0.6) -> str:
     """The known word closest to ``word``; empty if none is close."""
-    folded = {one.lower().replace("-", "_"): one for one in reversed(known)}
+    folded = {one.lower().replace("-", "_"): one for one in reversed(known[:_COMPARED])}
     close = difflib.get_close_matches(
         word[:80].lower().replace("-", "_"), list(folded), n=1, cutoff=cutoff
     )

@@ -36,6 +36,7 @@ __all__ = ["problems_of", "show_path"]
 
 _FAULT_KEYS = ("at", "inject", "lasts")
 _SHOWN = 60
+_MOST = 200
 
 _EXPECTED = {
     "string_type": "text",
@@ -105,7 +106,7 @@ def show_path(path: Iterable[int | str]) -> str:
 
 def problems_of(error: ValidationError, root: Node, model: type[BaseModel]) -> list[Problem]:
     """Each error of a validation of ``root`` against ``model``, at its place."""
-    details = error.errors(include_url=False)
+    details = error.errors(include_url=False)[:_MOST]
     missing = [_Trouble(item, root, model) for item in details if item["type"] == "missing"]
     rest = [_Trouble(item, root, model) for item in details if item["type"] != "missing"]
     meant = {(*one.parent, one.nearest(missing)) for one in rest if one.is_unknown}

@@ -1,0 +1,161 @@
+"""What is valid of a scenario file, part by part, each with its place.
+
+The checks that need the whole file look at this, so a mistake in one part
+hides no mistake in another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from gameday.injectors.errors import Problem
+from gameday.injectors.fault import Seconds
+from gameday.injectors.sandbox.local.cluster import Cluster
+from gameday.scenarios.document import Node
+from gameday.scenarios.model import (
+    AlertRule,
+    FaultEntry,
+    Hypothesis,
+    Load,
+    Report,
+    SandboxChoice,
+    Scripted,
+    Sli,
+)
+from gameday.scenarios.source import nearest
+
+__all__ = ["Draft", "Placed", "did_you_mean", "problem_at", "sketch"]
+
+_MOST_NAMES = 30
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Generic[M]):
+    """A part of the file that is valid on its own."""
+
+    node: Node
+    value: M
+
+    def at(self, *path: str | int) -> Node:
+        """Where a value of this part stands; the part itself if it is not written out."""
+        return self.node.closest(path)
+
+
+@dataclass(slots=True)
+class Draft:
+    """What is valid of a scenario file.
+
+    Attributes:
+        sli_names: All names under ``slis``, also of those that are not valid.
+        cluster: The cluster that it breaks, as it will run; None if it is not known.
+        journeys: Journeys of the sandbox's application.
+    """
+
+    root: Node
+    sli_names: tuple[str, ...]
+    duration: float | None
+    stabilise: float | None
+    slis: dict[str, Placed[Sli]]
+    hypotheses: list[Placed[Hypothesis]]
+    alerts: list[Placed[AlertRule]]
+    faults: list[Placed[FaultEntry]]
+    reports: list[Placed[Report]]
+    sandbox: Placed[SandboxChoice] | None
+    scripted: Placed[Scripted] | None
+    load: Placed[Load] | None
+    cluster: Cluster | None = None
+    journeys: tuple[str, ...] = ()
+    _slots: dict[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services of the cluster."""
+        return tuple(self.cluster.services) if self.cluster is not None else ()
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """The service of each slot of the cluster."""
+        if self._slots is None:
+            services = self.cluster.services if self.cluster is not None else {}
+            self._slots = {
+                f"{name}-{number}": name
+                for name, service in services.items()
+                for number in range(1, service.replicas + 1)
+            }
+        return self._slots
+
+
+def problem_at(node: Node, message: str, hint: str = "") -> Problem:
+    """A problem with the value at ``node``."""
+    return Problem(message, *node.place, hint)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint for a word that is not known: the nearest one, else all of them."""
+    names = tuple(itertools.islice(known, _MOST_NAMES + 1))
+    near = nearest(word, names)
+    if near:
+        return f"Did you mean {near}?"
+    more = " …" if len(names) > _MOST_NAMES else "."
+    return f"There are: {', '.join(names[:_MOST_NAMES])}{more}" if names else "There are none."
+
+
+def sketch(root: Node, *, duration: float, stabilise: float) -> Draft:
+    """The valid parts of a file; ``duration`` and ``stabilise`` are what holds if it is silent."""
+    slis = root.get("slis")
+    return Draft(
+        root=root,
+        sli_names=tuple(name for name, _ in slis.items()) if slis is not None else (),
+        duration=_seconds(root, "duration", duration),
+        stabilise=_seconds(root, "stabilise", stabilise),
+        slis={
+            name: placed
+            for name, node in (slis.items() if slis is not None else ())
+            if (placed := _placed(node, Sli)) is not None
+        },
+        hypotheses=_all(root, "hypotheses", Hypothesis),
+        alerts=_all(root, "alerts", AlertRule),
+        faults=_all(root, "faults", FaultEntry),
+        reports=_all(root, "reports", Report),
+        sandbox=_placed(root.get("sandbox"), SandboxChoice),
+        scripted=_placed(root.get("fixers", "scripted"), Scripted),
+        load=_placed(root.get("load"), Load),
+    )
+
+
+def _placed(node: Node | None, model: type[M]) -> Placed[M] | None:
+    if node is None or not isinstance(node.content, dict):
+        return None
+    try:
+        return Placed(node, model.model_validate_json(json.dumps(node.plain()), strict=True))
+    except ValidationError:
+        return None
+
+
+def _all(root: Node, key: str, model: type[M]) -> list[Placed[M]]:
+    node = root.get(key)
+    found = [_placed(entry, model) for entry in (node.entries() if node is not None else ())]
+    return [one for one in found if one is not None]
+
+
+def _seconds(root: Node, key: str, default: float) -> float | None:
+    node = root.get(key)
+    if node is None:
+        return default
+    try:
+        value: float = _SECONDS.validate_json(json.dumps(node.plain()))
+    except ValidationError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+_SECONDS: TypeAdapter[float] = TypeAdapter(Seconds)
