@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from gameday.injectors.errors import SandboxError
 from gameday.injectors.undo import ProcessId
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "read_stat",
     "set_affinity",
     "signal_process",
+    "signal_slot",
     "state",
     "tree",
     "wait_gone",
@@ -251,6 +253,25 @@ def set_affinity(process: ProcessId, cpus: Iterable[int]) -> bool:
         if not changed:
             break
     return is_alive(process)
+
+
+def signal_slot(main: ProcessId, signal: int) -> bool:
+    """Signal the process that fills a slot; False if it is gone.
+
+    Stopping and continuing reach its descendants too: a server whose master sleeps
+    while its workers serve is not paused.
+
+    Raises:
+        SandboxError: if it is another user's.
+    """
+    members = tree(main) if signal in (signals.SIGSTOP, signals.SIGCONT) else (main,)
+    try:
+        reached = [signal_process(member, signal) for member in members]
+    except PermissionError:
+        raise SandboxError(
+            f"process {main.pid} is another user's, and may not be signalled"
+        ) from None
+    return bool(reached) and reached[0]
 
 
 def wait_gone(found: Iterable[ProcessId], within: float) -> tuple[ProcessId, ...]:

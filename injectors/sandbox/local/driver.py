@@ -75,7 +75,8 @@ class LocalSandbox(Sandbox):
             log_dir: Where each slot's output goes, and the supervisor's.
             owners: The sandbox ends when all of these have; none: when it is told to.
             folder: The folder of the file that declares the cluster.
-            isolate: False to do without namespaces even where they can be had.
+            isolate: False to do without namespaces and control groups, even where they can
+                be had: as on a machine that permits none.
 
         Raises:
             UsageError: if a template cannot be filled in; nothing was started.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import signal as signals
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import ProcessStatus, Toxic
 from gameday.injectors.sandbox.local import orders
 from gameday.injectors.sandbox.local.client import Client
+from gameday.injectors.sandbox.process import signal_slot
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["Cpu", "Disk", "Hands", "Links", "Memory", "Processes", "make", "signal_slot"]
+__all__ = ["Cpu", "Disk", "Hands", "Links", "Memory", "Processes", "make"]
 
 _STOP_WITHIN = 75.0
 _SCALE_WITHIN = 300.0
@@ -31,22 +31,6 @@ def make(client: Client) -> dict[str, Any]:
         "disk": Disk(client),
         "hands": Hands(client),
     }
-
-
-def signal_slot(main: ProcessId, signal: int) -> bool:
-    """Signal a slot's process; False if it is gone.
-
-    Stopping and continuing reach its descendants too: a server whose master sleeps
-    while its workers serve is not paused.
-    """
-    members = process.tree(main) if signal in (signals.SIGSTOP, signals.SIGCONT) else (main,)
-    try:
-        results = [process.signal_process(member, signal) for member in members]
-    except PermissionError:
-        raise SandboxError(
-            f"process {main.pid} is another user's, and may not be signalled"
-        ) from None
-    return bool(results) and results[0]
 
 
 class _Part:

@@ -356,7 +356,7 @@ class Replica:
         if spec is None:
             self._settled.set()
             return
-        while child.running:
+        while True:
             began = time.monotonic()
             healthy = await self._check()
             if not child.running:

@@ -18,14 +18,14 @@ __all__ = ["main"]
 
 def _isolate(run: Path) -> tuple[str, int]:
     """Enter our own namespaces if we can: why not, if not; and the pid of their init."""
-    # Told by the environment: before the spec is read, there is little to go wrong.
-    if os.environ.pop("GAMEDAY_ISOLATE", "1") == "0":
-        why = "namespaces were switched off"
-    else:
-        why = namespaces.try_out(run)
+    # Told by the environment: nothing has been read or imported yet.
+    if os.environ.get("GAMEDAY_ISOLATE") == "0":
+        why = "it was brought up without namespaces"
+    elif why := namespaces.try_out(run):
+        why = f"this machine permits no mount and pid namespaces ({why})"
     if why:
         namespaces.become_reaper()
-        return f"this machine permits no namespaces ({why})", 0
+        return why, 0
     namespaces.enter()
     return "", namespaces.start_init()
 

@@ -34,7 +34,7 @@ from gameday.injectors.errors import SandboxError, SandboxGone
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.local import orders, teardown
 from gameday.injectors.sandbox.local.client import Client
-from gameday.injectors.sandbox.local.parts import signal_slot
+from gameday.injectors.sandbox.process import signal_slot
 from gameday.injectors.undo import (
     ClearHold,
     DeleteFile,

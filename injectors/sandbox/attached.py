@@ -1,0 +1,397 @@
+"""The ``attached`` sandbox: processes that are already there, named on the command line.
+
+Each name is one service with one slot: ``web`` is filled by the process with this pid,
+or by the one that a search finds, and is put back by a command. Nothing of ours
+stands around them, so faults act through signals only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal as signals
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from gameday.injectors.errors import SandboxError, Unsupported, UsageError
+from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Sandbox, Slot
+from gameday.injectors.sandbox.process import signal_slot
+from gameday.injectors.undo import (
+    Outcome,
+    ProcessId,
+    RunCommand,
+    SandboxRef,
+    SignalProcess,
+    StartSlot,
+    Step,
+    StepResult,
+    TearDown,
+)
+
+__all__ = ["AttachedSandbox"]
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_LOOK_EVERY = 0.05
+_LACKS = {
+    "links": "traffic to an attached process does not pass through our proxies",
+    "cpu": "burners need a sandbox of ours around them",
+    "memory": "its limit is the concern of whoever started it",
+    "disk": "an attached process has no disk of its own",
+    "hands": "restart an attached process as you would in production",
+}
+
+
+class _Attachment(msgspec.Struct, frozen=True):
+    """One name: who filled it first, how a successor is found, how it is put back.
+
+    ``search`` is what the user gave instead of a pid; without it a successor is one
+    with the same command line.
+    """
+
+    first: ProcessId
+    command: tuple[str, ...]
+    search: str = ""
+    restart: tuple[str, ...] = ()
+    folder: str = ""
+    log: str = ""
+
+
+def _command(pid: int) -> tuple[str, ...]:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - in loops over /proc
+            return tuple(os.fsdecode(file.read()).rstrip("\0").split("\0"))
+    except OSError:
+        return ("",)
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()  # noqa: PTH116 - in loops over /proc
+    except OSError:
+        return False
+
+
+def _ancestors() -> set[int]:
+    """Ourselves and those who started us: their command lines hold what is searched for."""
+    found, pid = set(), os.getpid()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        stat = process.read_stat(pid)
+        pid = stat.parent if stat is not None else 0
+    return found
+
+
+def _matching(fits: Callable[[int], bool]) -> list[ProcessId]:
+    """Processes of ours that fit, oldest first; of a process and its descendants only the first."""
+    ourselves = _ancestors()
+    fitting = [p for p in process.processes() if p not in ourselves and _is_ours(p) and fits(p)]
+    stats = {pid: stat for pid in fitting if (stat := process.read_stat(pid)) is not None}
+    alive = [stat for stat in stats.values() if stat.state not in "ZXx"]
+    roots = [stat for stat in alive if stat.parent not in stats]
+    return [
+        ProcessId(process.boot_id(), stat.pid, stat.started)
+        for stat in sorted(roots, key=lambda stat: (stat.started, stat.pid))
+    ]
+
+
+def _search(text: str) -> list[ProcessId]:
+    def named(pid: int) -> bool:
+        return text in (_comm(pid), os.path.basename(_command(pid)[0]))  # noqa: PTH119 - as above
+
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"{text!r} is not a pattern: {error}") from None
+    return _matching(named) or _matching(
+        lambda pid: pattern.search(" ".join(_command(pid))) is not None
+    )
+
+
+def _show(found: Sequence[ProcessId]) -> str:
+    return "\n  ".join(f"{who.pid}  {shlex.join(_command(who.pid))}" for who in found)
+
+
+def _resolve(name: str, wanted: str) -> ProcessId:
+    if wanted.isdigit():
+        who = process.process_id(int(wanted))
+        if who is None:
+            raise UsageError(f"{name}: no process has the pid {wanted}")
+        if not _is_ours(who.pid) and os.geteuid() != 0:
+            raise UsageError(f"{name}: process {wanted} is another user's")
+        return who
+    found = _search(wanted)
+    if not found:
+        raise UsageError(
+            f"{name}: no process of yours matches {wanted!r}", hint="Give its pid, or look with: ps"
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{name}: {len(found)} processes match {wanted!r}; name one, by its pid\n  {_show(found)}"
+        )
+    return found[0]
+
+
+class AttachedSandbox(Sandbox):
+    """Processes attached by name.
+
+    How undo steps end: StartSlot (and RunCommand) is ``put-back`` if nothing filled the
+    slot and the restart command was run, ``nothing`` if the first process or one that we
+    started runs, ``taken-over`` if another one does. SignalProcess is ``put-back``,
+    ``nothing`` if the process is as it should be or gone, ``taken-over`` if another one
+    fills the slot.
+    """
+
+    def __init__(self, ref: SandboxRef) -> None:
+        self.ref = ref
+        self._attached = msgspec.json.decode(ref.options["attached"], type=dict[str, _Attachment])
+        self._now = {name: one.first for name, one in self._attached.items()}
+        self.parts: dict[str, Any] = {"processes": self}
+
+    @classmethod
+    def attach(
+        cls,
+        processes: Mapping[str, str],
+        restarts: Mapping[str, str],
+        *,
+        log_dir: Path,
+    ) -> AttachedSandbox:
+        """Name processes that run.
+
+        Args:
+            processes: By name, a pid, or what to search for: the name of a program, else a
+                pattern in its command line. Exactly one process of yours has to match.
+            restarts: By name, the command that starts it again; words as in a shell.
+            log_dir: Where the output of what those commands start goes.
+
+        Raises:
+            UsageError: if a name or a search does not lead to exactly one process.
+        """
+        attached = {}
+        for name, wanted in processes.items():
+            if not _NAME.fullmatch(name):
+                raise UsageError(f"{name!r} cannot name a process; use letters, digits and dashes")
+            attached[name] = cls._attachment(name, wanted, restarts.get(name, ""), log_dir)
+        unknown = sorted(set(restarts) - set(processes))
+        if unknown:
+            raise UsageError(f"a restart command names {', '.join(unknown)}, which is not attached")
+        pids = ",".join(sorted(f"{one.first.pid}/{one.first.started}" for one in attached.values()))
+        options = {"attached": msgspec.json.encode(attached).decode()}
+        return cls(SandboxRef("attached", f"attached:{process.boot_id()}:{pids}", "", options))
+
+    @staticmethod
+    def _attachment(name: str, wanted: str, restart: str, log_dir: Path) -> _Attachment:
+        first = _resolve(name, wanted)
+        try:
+            argv = tuple(shlex.split(restart))
+        except ValueError as error:
+            raise UsageError(f"{name}: the restart command cannot be read: {error}") from None
+        return _Attachment(
+            first=first,
+            command=_command(first.pid),
+            search="" if wanted.isdigit() else wanted,
+            restart=argv,
+            folder=os.getcwd(),  # noqa: PTH109 - a string is wanted
+            log=os.path.abspath(log_dir / f"{name}-1.log"),  # noqa: PTH100 - the same
+        )
+
+    @classmethod
+    async def connect(cls, ref: SandboxRef) -> AttachedSandbox:
+        """The sandbox that ``ref`` leads to."""
+        return cls(ref)
+
+    def lacks(self) -> Mapping[str, str]:
+        """Everything but signals, with the reasons."""
+        return _LACKS
+
+    # Who fills a slot
+
+    def _name(self, slot: str) -> str:
+        name = slot.removesuffix("-1")
+        if name not in self._attached or name == slot:
+            known = ", ".join(f"{known}-1" for known in self._attached)
+            raise UsageError(f"there is no slot {slot!r}", hint=f"There are: {known}.")
+        return name
+
+    def _who(self, name: str) -> ProcessId | None:
+        if process.is_alive(self._now[name]):
+            return self._now[name]
+        one = self._attached[name]
+        found = [*process.find_by_environment("GAMEDAY_ATTACHED", self._mark(name))]
+        if not found and one.search:
+            found = _search(one.search)
+        elif not found:
+            found = _matching(lambda pid: _command(pid) == one.command)
+        if not found:
+            return None
+        self._now[name] = min(found, key=lambda who: (who.started, who.pid))
+        return self._now[name]
+
+    def _mark(self, name: str) -> str:
+        first = self._attached[name].first
+        return f"{name}:{first.pid}:{first.started}"
+
+    async def status(self, slot: str) -> ProcessStatus:
+        """Look at the slot's process."""
+        name = self._name(slot)
+        who = self._who(name)
+        state = "gone" if who is None else "paused" if process.is_stopped(who) else "running"
+        return ProcessStatus(who, state, restarts=int(who != self._attached[name].first))
+
+    async def signal(self, process: ProcessId, signal: int) -> bool:
+        """Send a signal to a process; False if it is no longer that process."""
+        return signal_slot(process, signal)
+
+    async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
+        """Not here: nobody would lift the hold after us.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(
+            f"{slot} is attached: it cannot be kept from staying up",
+            hint="process.crashloop needs a sandbox of kind local.",
+        )
+
+    async def list_slots(self) -> tuple[Slot, ...]:
+        """One slot for each name."""
+        slots = []
+        for name in self._attached:
+            status = await self.status(f"{name}-1")
+            state = "exited" if status.state == "gone" else status.state
+            slots.append(
+                Slot(f"{name}-1", name, state, process=status.process, restarts=status.restarts)
+            )
+        return tuple(slots)
+
+    async def list_links(self) -> tuple[Link, ...]:
+        """None: we do not stand between attached processes."""
+        return ()
+
+    async def fingerprint(self, slot: str) -> Mapping[str, str]:
+        """Whether a process fills the slot, and whether it is paused."""
+        return {"process": (await self.status(slot)).state}
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Exits as they happen, starts within a twentieth of a second."""
+        with select.epoll() as exits:
+            watched: dict[int, str] = {}
+            seen: dict[str, ProcessId | None] = {}
+            try:
+                while True:
+                    for name in self._attached:
+                        if seen.get(name) is None and (who := self._who(name)) is not None:
+                            if name in seen:
+                                yield Change(time.monotonic(), "started", f"{name}-1")
+                            seen[name] = self._watch(who, name, exits, watched)
+                        seen.setdefault(name, None)
+                    with anyio.move_on_after(_LOOK_EVERY if None in seen.values() else None):
+                        await anyio.wait_readable(exits.fileno())
+                    at = time.monotonic()
+                    for pidfd, _ in exits.poll(0):
+                        exits.unregister(pidfd)
+                        os.close(pidfd)
+                        name = watched.pop(pidfd)
+                        seen[name] = None
+                        yield Change(at, "exited", f"{name}-1")
+            finally:
+                for pidfd in watched:
+                    os.close(pidfd)
+
+    def _watch(
+        self, who: ProcessId, name: str, exits: select.epoll, watched: dict[int, str]
+    ) -> ProcessId | None:
+        try:
+            pidfd = os.pidfd_open(who.pid)
+        except ProcessLookupError:
+            return None
+        exits.register(pidfd, select.EPOLLIN)
+        watched[pidfd] = name
+        return who
+
+    # Putting back
+
+    async def run_step(self, step: Step) -> StepResult:
+        """Carry out one undo step; the class says how each of them ends."""
+        match step:
+            case StartSlot(slot):
+                name = self._name(slot)
+                return self._start(name, self._attached[name].restart)
+            case RunCommand(slot, argv):
+                return self._start(self._name(slot), argv)
+            case SignalProcess():
+                return self._signal_back(step)
+            case TearDown():
+                return StepResult(Outcome.NOTHING, "attached processes are not ours to end")
+        raise SandboxError(f"an attached sandbox cannot undo {type(step).__name__}")
+
+    def _signal_back(self, step: SignalProcess) -> StepResult:
+        if not process.is_alive(step.process):
+            who = self._who(self._name(step.slot))
+            if who is None:
+                return StepResult(Outcome.NOTHING, "the process is gone")
+            return StepResult(Outcome.TAKEN_OVER, "another process fills the slot")
+        if step.signal == signals.SIGCONT and not any(
+            process.state(member) == "T" for member in process.tree(step.process)
+        ):
+            return StepResult(Outcome.NOTHING, "the process was not stopped")
+        signal_slot(step.process, step.signal)
+        return StepResult(Outcome.PUT_BACK, f"{signals.Signals(step.signal).name} was sent")
+
+    def _start(self, name: str, argv: Sequence[str]) -> StepResult:
+        who = self._who(name)
+        if who is not None:
+            first = who == self._attached[name].first
+            if first or who in process.find_by_environment("GAMEDAY_ATTACHED", self._mark(name)):
+                return StepResult(Outcome.NOTHING, "its process runs")
+            return StepResult(Outcome.TAKEN_OVER, "somebody started a process")
+        if not argv:
+            raise SandboxError(
+                f"{name} is gone, and no command is known that starts it again",
+                hint=f"Start it by hand. It was: {shlex.join(self._attached[name].command)}",
+            )
+        self._now[name] = self._spawn(name, argv)
+        return StepResult(Outcome.PUT_BACK, f"the restart command was run: {shlex.join(argv)}")
+
+    def _spawn(self, name: str, argv: Sequence[str]) -> ProcessId:
+        """Start a process that outlives us, in a session of its own, its output in a file."""
+        one = self._attached[name]
+        os.makedirs(os.path.dirname(one.log), exist_ok=True)  # noqa: PTH103, PTH120 - strings
+        if one.folder != os.getcwd():  # noqa: PTH109 - the same
+            argv = ["/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", one.folder, *argv]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            pid = os.posix_spawnp(
+                argv[0],
+                list(argv),
+                os.environ | {"GAMEDAY_ATTACHED": self._mark(name)},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, one.log, flags, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signals.SIGINT, signals.SIGTERM, signals.SIGPIPE, signals.SIGCHLD],
+            )
+        except OSError as error:
+            raise SandboxError(
+                f"{name} cannot be started again: {argv[0]}: {error.strerror}",
+                hint=f"Start it by hand: {shlex.join(argv)}",
+            ) from error
+        stat = process.read_stat(pid)
+        return ProcessId(process.boot_id(), pid, stat.started if stat is not None else 0)
