@@ -14,7 +14,7 @@ import anyio
 
 from gameday.drills.http import HttpFailure, request, short_error
 from gameday.injectors.errors import UsageError
-from gameday.injectors.sandbox.base import Sandbox, Slot
+from gameday.injectors.sandbox.base import Sandbox
 from gameday.scenarios.model import Sli
 from gameday.scoring.events import Sample
 
@@ -38,7 +38,7 @@ class Addresses:
         """Look again where the services are. A slot keeps its address over restarts."""
         for slot in reversed(await self.box.list_slots()):
             if slot.address and not (slot.drained and slot.service in self._found):
-                self._found[slot.service] = _split(slot)
+                self._found[slot.service] = _split(slot.address)
 
     def of(self, service: str | None) -> tuple[str, int]:
         """Host and port of a service; of the entry, if None.
@@ -55,9 +55,9 @@ class Addresses:
         return self._found[name]
 
 
-def _split(slot: Slot) -> tuple[str, int]:
-    host, _, port = slot.address.rpartition(":")
-    return host, int(port)
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 class Probe:
@@ -108,8 +108,13 @@ class Probe:
             )
         )
 
+    def _where(self) -> tuple[str, int]:
+        if self.sli.address is None:
+            return self.addresses.of(self.sli.service)
+        return _split(self.sli.address)
+
     async def _ask(self) -> int:
-        host, port = self.addresses.of(self.sli.service)
+        host, port = self._where()
         if self.sli.probe == "http":
             return (
                 await request("GET", host, port, self.sli.path, timeout=self.sli.timeout)

@@ -146,6 +146,11 @@ class Sli(_Part):
     service: str | None = Field(
         None, description="The service probed; default: the sandbox's entry."
     )
+    address: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$",
+        description="host:port, where the sandbox does not know it: an attached process.",
+    )
     path: str = Field("/", pattern=r"^/", description="Path of the request (http).")
     every: Seconds = Field(0.1, ge=0.01, le=60, validate_default=False, description="The schedule.")
     timeout: Seconds = Field(

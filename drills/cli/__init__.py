@@ -1,0 +1,139 @@
+"""The command ``gameday``.
+
+Every command is a module of its own that is imported when it is called: `gameday
+--help` and `gameday --version` import nothing but Click.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from gameday._version import __version__
+from gameday.injectors.errors import GamedayError
+
+__all__ = ["main"]
+
+REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
+
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Drills": {
+        "run": ("run:run", "Run a drill: break, page, time, put back, debrief."),
+        "validate": ("scenario:validate", "Check scenario files; says what is wrong and where."),
+        "catalog": ("scenario:catalog", "List the shipped scenarios, or show one."),
+        "init": ("scenario:init", "Write a first scenario of your own."),
+        "schema": ("scenario:schema", "Print the JSON Schema of the scenario file."),
+        "doctor": ("doctor:doctor", "Say what this machine can and cannot do, and why."),
+    },
+    "Afterwards": {
+        "list": ("records:list_", "List the drills that were run here."),
+        "debrief": ("records:debrief", "Write or print the debrief of a drill again."),
+        "recover": ("records:recover", "Put back what an interrupted drill left."),
+    },
+    "For those who respond to a running drill": {
+        "status": ("respond:status", "What is known: alerts, SLIs, what was said and done."),
+        "ack": ("respond:ack", "Acknowledge a page."),
+        "declare": ("respond:declare", "Declare an incident; suspicion suffices."),
+        "identify": ("respond:identify", "Record the diagnosis."),
+        "mitigate": ("respond:mitigate", "Say that the impact is cut."),
+        "resolve": ("respond:resolve", "Say that it is fixed."),
+        "all-clear": ("respond:all_clear", "Say that all is well; also ends a false alarm."),
+        "note": ("respond:note", "Record a fact, a guess or a decision."),
+        "update": ("respond:update", "Record a status update to stakeholders."),
+        "hint": ("respond:hint", "Ask for a hint; it is recorded."),
+        "sandbox": ("sandbox:sandbox", "Look at the sandbox and repair it: ps, logs, restart, …"),
+        "abort": ("respond:abort", "Stop the drill; everything is put back."),
+    },
+    "Shell": {
+        "completion": ("completion:completion", "Print the shell's completion script."),
+    },
+}
+
+
+class _Commands(click.Group):
+    """Knows every command's name and summary, and imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module, _, attribute = section[cmd_name][0].partition(":")
+                found = __import__(f"{__name__}.{module}", fromlist=[attribute])
+                command: click.Command = getattr(found, attribute)
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            if not near:
+                raise
+            message = f"{error.message} Did you mean {near[0]!r}?"
+            raise click.UsageError(message, ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="gameday")
+def cli() -> None:
+    """Run game days and chaos drills, and learn from them honestly.
+
+    Gameday breaks a sandbox, pages people, times what they do, puts everything
+    back, and writes a blameless debrief. Start with `gameday run api-node-failure`.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with a code of DESIGN §7; users never see a traceback."""
+    sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        code = cli.main(args=argv, prog_name="gameday", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except GamedayError as error:
+        click.echo(f"gameday: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("gameday: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return _own_fault(error)
+
+
+def _own_fault(error: Exception) -> int:
+    if os.environ.get("GAMEDAY_DEBUG"):
+        raise error
+    click.echo(
+        f"gameday: a fault of Gameday's own: {type(error).__name__}: {error}\n"
+        f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened.",
+        err=True,
+    )
+    return 70

@@ -1,0 +1,47 @@
+"""``gameday doctor``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from gameday.drills.machine import Fact
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine can and cannot do, and why. Nothing is changed."""
+    from gameday.drills import machine
+
+    found, kinds = list(machine.facts()), list(machine.faults())
+    if as_json:
+        import msgspec
+
+        document = {"machine": found, "faults": kinds}
+        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    else:
+        click.echo("This machine")
+        _show(found)
+        click.echo("\nFaults on a local sandbox")
+        _show(kinds)
+        missing = sum(not fact.fine for fact in (*found, *kinds))
+        click.echo(
+            f"\n{'Everything works here.' if not missing else f'{missing} cannot be done here.'}"
+        )
+    if any(not fact.fine for fact in found):
+        sys.exit(3)
+
+
+def _show(facts: Iterable[Fact]) -> None:
+    for fact in facts:
+        mark = (
+            click.style("yes", fg="green") if fact.fine else click.style("no ", fg="red", bold=True)
+        )
+        click.echo(f"  {mark}  {fact.name:<18} {fact.found}")
+        if not fact.fine and fact.means:
+            click.echo(f"{'':<25} {fact.means}")

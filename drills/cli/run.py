@@ -1,0 +1,133 @@
+"""``gameday run``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gameday.injectors.errors import UsageError
+
+if TYPE_CHECKING:
+    from gameday.drills.conclusion import Conclusion
+    from gameday.drills.folder import DrillFolder
+    from gameday.drills.production import Planned, Production
+
+__all__ = ["run"]
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {text!r} was found", hint=f"Write it as {option} NAME=…")
+        found[name] = value
+    return found
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--dry-run", is_flag=True, help="Show who would be hit, by what, and each undo step.")
+@click.option("--seed", type=click.IntRange(0), help="Chooses the targets; default: a new one.")
+@click.option(
+    "--fixers",
+    type=click.Choice(["scripted", "people"]),
+    help="Who responds; default: scripted where the scenario has a script. People can always join.",
+)
+@click.option("--webhook", metavar="URL", help="Post pages there too, as Alertmanager would.")
+@click.option(
+    "--attach",
+    multiple=True,
+    metavar="NAME=PROCESS",
+    help="Attach to a process: a pid, a program's name or a pattern (sandbox kind attached).",
+)
+@click.option(
+    "--restart", multiple=True, metavar="NAME=COMMAND", help="How an attached process is started."
+)
+@click.option("--names", is_flag=True, help="Show people's names in the debrief, not roles.")
+@click.option("--json", "as_json", is_flag=True, help="Print the debrief as JSON, nothing else.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdicts only.")
+def run(
+    scenario: str,
+    dry_run: bool,
+    seed: int | None,
+    fixers: str | None,
+    webhook: str | None,
+    attach: tuple[str, ...],
+    restart: tuple[str, ...],
+    names: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run a drill of SCENARIO: a file, or the name of a shipped one (`gameday catalog`).
+
+    Breaks the sandbox, pages, times what is done, puts everything back, writes the
+    debrief. Exit code: 0 every hypothesis supported, 1 one refuted, 2 bad usage or
+    scenario, 3 inconclusive, 4 aborted, 5 something could not be put back, 6 refused by
+    a safety check, 70 a fault of Gameday's own.
+    """
+    import anyio
+
+    from gameday.drills.production import plan_drill, produce
+    from gameday.scenarios.catalog import find_scenario
+    from gameday.scenarios.load import load_scenario
+
+    loaded = load_scenario(find_scenario(scenario, Path.cwd()))
+    production = produce(loaded, _pairs("--attach", attach), _pairs("--restart", restart))
+    seed = secrets.randbits(32) if seed is None else seed
+    planned = anyio.run(plan_drill, production, seed)
+    if dry_run:
+        _show_plan(production, planned, seed, as_json=as_json)
+        return
+    folder = _play(production, seed, fixers != "people", webhook or "", quiet or as_json)
+    from gameday.drills.conclusion import conclude
+
+    found = conclude(folder, names=names)
+    if as_json:
+        click.echo(folder.debrief("json").read_text(encoding="utf-8"))
+    else:
+        _tell(found, folder)
+    sys.exit(found.score.exit_code)
+
+
+def _play(
+    production: Production, seed: int, scripted: bool, webhook: str, quiet: bool
+) -> DrillFolder:
+    import anyio
+
+    from gameday.drills.live import open_view
+    from gameday.drills.stage import Options, run_drill
+
+    options = Options(root=Path.cwd(), seed=seed, scripted=scripted, webhook=webhook)
+    with open_view(production.scenario, quiet=quiet) as view:
+        return anyio.run(run_drill, production, options, view)
+
+
+def _tell(found: Conclusion, folder: DrillFolder) -> None:
+    from gameday.drills.verdict import show_verdict
+
+    show_verdict(found, folder, _width())
+
+
+def _show_plan(
+    production: Production, planned: Sequence[Planned], seed: int, *, as_json: bool
+) -> None:
+    from gameday.drills.plan import plan_json, show_plan
+
+    if as_json:
+        click.echo(plan_json(production, planned, seed))
+    else:
+        show_plan(production, planned, seed, _width())
+
+
+def _width() -> int:
+    try:
+        return min(os.get_terminal_size(sys.stdout.fileno()).columns, 100)
+    except (OSError, ValueError):
+        return 100

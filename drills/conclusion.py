@@ -1,0 +1,104 @@
+"""From a drill's directory to its verdict: a pure function of the files, so it can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gameday.drills.durable import replace_file
+from gameday.drills.folder import DrillFolder
+from gameday.drills.journal import read_journal
+from gameday.drills.undo_log import read_recovery
+from gameday.injectors.errors import StorageError
+from gameday.injectors.undo import Undone
+from gameday.scenarios.load import load_text
+from gameday.scenarios.model import Scenario
+from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
+from gameday.scoring.score import Score
+from gameday.scoring.scorer import score
+
+__all__ = ["Conclusion", "conclude", "read_drill", "write_debrief"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a drill came to.
+
+    Attributes:
+        notes: What is to be said about the record itself: a torn line, say.
+    """
+
+    scenario: Scenario
+    events: tuple[Event, ...]
+    score: Score
+    notes: tuple[str, ...]
+
+
+def read_drill(folder: DrillFolder) -> Conclusion:
+    """Read a drill's files and score them.
+
+    Raises:
+        UsageError: if there is no drill, or its files cannot be read.
+    """
+    loaded = load_text(folder.scenario.read_text(encoding="utf-8"), str(folder.scenario))
+    journal = read_journal(folder.journal)
+    recovered, problems = read_recovery(folder.recovery)
+    events = (*journal.events, *_recovery(journal.events, recovered))
+    notes = tuple(note for note in (journal.note, *problems) if note)
+    return Conclusion(loaded.scenario, events, score(loaded.scenario, events), notes)
+
+
+def _recovery(events: Sequence[Event], recovered: Sequence[Undone]) -> list[Event]:
+    """What the watchdog or `gameday recover` put back, as events after the journal's last."""
+    injections = {e.injection.id for e in events if isinstance(e, InjectionArmed)}
+    last = events[-1] if events else None
+    found: list[Event] = []
+    for undone in recovered:
+        if undone.id not in injections or last is None:
+            continue
+        at = max(undone.at, last.at)
+        found.append(
+            InjectionUndone(
+                seq=last.seq + len(found) + 1,
+                at=at,
+                wall=undone.wall,
+                injection=undone.id,
+                outcome=undone.outcome.value,
+                called=at,
+                detail=undone.detail,
+                by=undone.by,
+            )
+        )
+    return found
+
+
+def write_debrief(folder: DrillFolder, found: Conclusion, *, names: bool = False) -> None:
+    """Write the debrief as Markdown, HTML and JSON, and the verdicts as JUnit XML.
+
+    Raises:
+        StorageError: if the folder cannot be written.
+    """
+    from gameday.scoring.debrief import debrief
+    from gameday.scoring.render.html import to_html
+    from gameday.scoring.render.json import to_json
+    from gameday.scoring.render.junit import to_junit
+    from gameday.scoring.render.markdown import to_markdown
+
+    document = debrief(found.scenario, found.events, found.score, names=names)
+    for path, text in (
+        (folder.debrief("md"), to_markdown(document)),
+        (folder.debrief("html"), to_html(document)),
+        (folder.debrief("json"), to_json(document)),
+        (folder.junit, to_junit(document)),
+    ):
+        try:
+            replace_file(path, text.encode())
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def conclude(folder: DrillFolder, *, names: bool = False) -> Conclusion:
+    """Read, score, and write the debrief."""
+    found = read_drill(folder)
+    write_debrief(folder, found, names=names)
+    return found

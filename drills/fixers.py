@@ -1,0 +1,151 @@
+"""Scripted fixers: the same door and the same knowledge as people.
+
+They wake when somebody would: a page is delivered, or a report comes in. They
+see alerts, reports, what others say, and `sandbox ps`; they act with the hands
+and speak through the inbox, each step after its reaction time. A person who was
+faster is not repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from gameday.injectors.errors import GamedayError
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.scenarios.model import Scripted
+from gameday.scenarios.steps import (
+    Drain,
+    Execute,
+    Restart,
+    Say,
+    Scale,
+    Step,
+    Until,
+    Wait,
+    fill,
+    is_well,
+    parse_step,
+)
+from gameday.scoring import events
+
+__all__ = ["Knowledge", "ScriptedFixer"]
+
+ROLE = "fixer"
+_ONCE = frozenset({"ack", "declare", "identify", "mitigate", "resolve", "all-clear"})
+_PATIENCE = 20.0
+"""Seconds that a fixer looks for an unhealthy slot before giving up on a step."""
+_LOOK_EVERY = 0.5
+
+Speak = Callable[[str, str], Awaitable[None]]
+"""Says a verb with its words through the inbox."""
+
+
+class Knowledge:
+    """What every fixer may know of a running drill; fed with the journal's events."""
+
+    def __init__(self) -> None:
+        self.firing: set[str] = set()
+        self.said: set[str] = set()
+        self.alerted = anyio.Event()
+
+    def observe(self, event: events.Event) -> None:
+        """Take in what is public; nothing of the breaker's is."""
+        match event:
+            case events.AlertFired():
+                self.firing.add(event.page)
+            case events.AlertResolved():
+                self.firing.discard(event.page)
+            case events.AlertDelivered() | events.Reported():
+                self.alerted.set()
+            case events.Said():
+                self.said.add(event.verb)
+
+
+class ScriptedFixer:
+    """Plays a script.
+
+    Args:
+        script: Reaction time and steps.
+        box: For `sandbox ps` and the hands.
+        knowledge: What fixers know.
+        speak: The inbox.
+    """
+
+    def __init__(self, script: Scripted, box: Sandbox, knowledge: Knowledge, speak: Speak) -> None:
+        self.reaction = script.reaction
+        self.steps = [parse_step(text) for text in script.steps]
+        self.box = box
+        self.knowledge = knowledge
+        self.speak = speak
+
+    async def run(self) -> None:
+        """Respond once alerted; returns when the script is over or somebody else closed it."""
+        await self.knowledge.alerted.wait()
+        for step in self.steps:
+            await anyio.sleep(self.reaction)
+            if self.knowledge.said & {"resolve", "all-clear"}:
+                return
+            await self._take(step)
+
+    async def _take(self, step: Step) -> None:
+        try:
+            await self._act(step)
+        except GamedayError as error:
+            await self.speak("note", f"that did not work: {error.message}")
+
+    async def _act(self, step: Step) -> None:
+        match step:
+            case Say():
+                await self._say(step)
+            case Restart():
+                if slot := await self._find(step.slot):
+                    await self.box.hands.restart(slot, by=ROLE)
+            case Drain():
+                if slot := await self._find(step.slot):
+                    await self.box.hands.drain(slot, by=ROLE, back=step.back)
+            case Scale():
+                await self.box.hands.scale(step.service, step.replicas, by=ROLE)
+            case Execute():
+                if slot := await self._find(step.slot):
+                    await self._execute(slot, step.argv)
+            case Wait():
+                await anyio.sleep(step.seconds)
+            case Until():
+                await self._until(step.what)
+
+    async def _say(self, step: Say) -> None:
+        if step.verb in _ONCE and step.verb in self.knowledge.said:
+            return
+        text = fill(step.text, await self.box.list_slots())
+        await self.speak(step.verb, step.text if text is None else text)
+
+    async def _find(self, name: str) -> str | None:
+        """The slot that a step means, as `sandbox ps` shows it; None if nothing is unhealthy."""
+        with anyio.move_on_after(_PATIENCE):
+            while True:
+                found = fill(name, await self.box.list_slots())
+                if found is not None:
+                    return found
+                await anyio.sleep(_LOOK_EVERY)
+        await self.speak("note", "nothing is unhealthy any more; the step was left out")
+        return None
+
+    async def _execute(self, slot: str, argv: tuple[str, ...]) -> None:
+        sink = os.open(os.devnull, os.O_RDWR)
+        try:
+            code = await self.box.hands.execute(slot, argv, by=ROLE, stdio=(sink, sink, sink))
+        finally:
+            os.close(sink)
+        if code:
+            await self.speak("note", f"{argv[0]} at {slot} ended with {code}")
+
+    async def _until(self, what: str) -> None:
+        while True:
+            slots = await self.box.list_slots()
+            well = all(is_well(slot) or slot.drained or slot.state == "stopped" for slot in slots)
+            if (what == "healthy" and well) or (what == "quiet" and not self.knowledge.firing):
+                return
+            await anyio.sleep(_LOOK_EVERY)

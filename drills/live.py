@@ -1,0 +1,249 @@
+"""A running drill in the terminal: what changes now moves, the rest keeps still.
+
+In a terminal the lower lines are redrawn in place (phase, SLIs as sparklines,
+what is broken, which alerts fire, elapsed times) and the story grows above them.
+Without one, the story alone is printed, a plain line for each thing that happens.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import deque
+from collections.abc import Mapping
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gameday.injectors.units import show_duration, show_share
+from gameday.scenarios.model import Scenario
+from gameday.scoring import events
+from gameday.scoring.narration import Narrator, Told
+
+__all__ = ["LiveView", "PlainView", "View", "open_view"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 36
+_BIN = 1.0
+_QUIET = frozenset({"Sample", "LoadBucket", "SliBroke", "AlertDelivered", "InjectionArmed"})
+_STYLES = {"fault": "yellow", "alert": "bold red", "people": "cyan", "sli": "green", "sandbox": ""}
+_SIGNS = {"fault": "✕", "alert": "!", "people": "●", "sli": "~", "sandbox": "·", "load": "·"}
+
+
+def clock(seconds: float) -> str:
+    """``01:23.4`` since the scenario's clock started; negative before."""
+    sign, rest = ("-", -seconds) if seconds < 0 else (" ", seconds)
+    return f"{sign}{int(rest // 60):02d}:{rest % 60:04.1f}"
+
+
+class View:
+    """What a drill is shown on. The base shows nothing."""
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return
+
+    def observe(self, event: events.Event) -> None:
+        """Take in an event of the journal."""
+
+    def watch(self, values: Mapping[str, float]) -> None:
+        """Where the SLIs' values are, by name, as they change."""
+
+    def tick(self, now: float) -> None:
+        """Time passes: seconds since the drill's start."""
+
+    def say(self, text: str) -> None:
+        """Print something of our own above what moves."""
+
+
+class _Story(View):
+    def __init__(self, scenario: Scenario, console: Console) -> None:
+        self.scenario = scenario
+        self.console = console
+        self.begun: float | None = None
+        self.phase = "starting"
+        self.narrator = Narrator()
+
+    def observe(self, event: events.Event) -> None:
+        if isinstance(event, events.PhaseBegan):
+            self.phase = event.phase
+            if event.phase == "running":
+                self.begun = event.at
+        if type(event).__name__ in _QUIET:
+            return
+        for told in self.narrator.tell(event):
+            self.console.print(self._line(event.at, told), soft_wrap=True)
+
+    def _line(self, at: float, told: Told) -> Text:
+        since = at - self.begun if self.begun is not None else at
+        stamp = clock(since) if self.begun is not None else " starting"[:8].ljust(8)
+        line = Text(f"{stamp}  ", style="dim")
+        style = _STYLES.get(told.lane, "")
+        line.append(f"{_SIGNS.get(told.lane, ' ')} ", style=style)
+        line.append(clean(told.text), style=style if told.lane in ("alert", "fault") else "")
+        if told.quote:
+            line.append(f" “{clean(told.quote)}”", style="italic")
+        return line
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=True)
+
+
+class PlainView(_Story):
+    """One line for each thing that happens: for logs, pipes and CI."""
+
+
+def clean(text: str) -> str:
+    """What people typed, without control characters: it must not drive the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+class _Series:
+    """An SLI's recent past: one value for each second."""
+
+    def __init__(self) -> None:
+        self.values: deque[float] = deque(maxlen=_WIDTH)
+        self.last: float | None = None
+        self._bin = -math.inf
+
+    def add(self, at: float, value: float) -> None:
+        if at - self._bin >= _BIN:
+            self.values.append(value)
+            self._bin = at
+        elif self.values:
+            self.values[-1] = min(self.values[-1], value)
+        self.last = value
+
+    def spark(self, low: float, high: float) -> str:
+        span = (high - low) or 1.0
+        bars = [min(max((value - low) / span, 0.0), 1.0) for value in self.values]
+        return "".join(_BARS[round(bar * (len(_BARS) - 1))] for bar in bars).rjust(_WIDTH)
+
+
+class LiveView(_Story):
+    """The story above, and below it what is so right now."""
+
+    def __init__(self, scenario: Scenario, console: Console) -> None:
+        super().__init__(scenario, console)
+        self.values: Mapping[str, float] = {}
+        self.series = {name: _Series() for name in scenario.slis}
+        self.inside: dict[str, bool] = {}
+        self.faults: dict[str, tuple[str, float]] = {}
+        self.named: dict[str, str] = {}
+        self.pages: dict[str, tuple[str, float, bool]] = {}
+        self.now = 0.0
+        self._live = Live(
+            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+
+    def __enter__(self) -> View:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.update(Text(""), refresh=True)
+        self._live.__exit__(None, None, None)
+
+    def observe(self, event: events.Event) -> None:
+        super().observe(event)
+        match event:
+            case events.SliBroke(bounds="steady"):
+                self.inside[event.sli] = event.inside
+            case events.InjectionArmed():
+                self.named[event.injection.id] = (
+                    f"{event.injection.fault} on {event.injection.target}"
+                )
+            case events.InjectCalled():
+                name = self.named.get(event.injection, event.injection)
+                self.faults[event.injection] = (name, event.at)
+            case events.Looked(in_force=False, took_effect=True) | events.InjectionUndone():
+                self.faults.pop(event.injection, None)
+            case events.AlertFired():
+                self.pages[event.page] = (event.alert, event.at, False)
+            case events.AlertResolved():
+                self.pages.pop(event.page, None)
+            case events.Said(verb="ack"):
+                self.pages = {
+                    page: (name, at, True if event.page in ("", page) else done)
+                    for page, (name, at, done) in self.pages.items()
+                }
+
+    def watch(self, values: Mapping[str, float]) -> None:
+        self.values = values
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        for name, value in self.values.items():
+            self.series[name].add(now, value)
+        self._live.update(self._draw(), refresh=True)
+
+    def _draw(self) -> RenderableType:
+        parts: list[RenderableType] = [Text("─" * min(self.console.width, 80), style="dim")]
+        parts += [self._head(), self._slis()]
+        parts += [self._broken(), self._firing()]
+        return Group(*parts)
+
+    def _head(self) -> Text:
+        head = Text("EXERCISE ", style="bold yellow")
+        head.append(self.scenario.title, style="bold")
+        head.append(f" · {self.scenario.severity} · {self.phase}")
+        if self.begun is not None:
+            head.append(f" {clock(self.now - self.begun).strip()}")
+            head.append(f" of {show_duration(self.scenario.duration)}", style="dim")
+        head.truncate(max(self.console.width - 1, 20), overflow="ellipsis")
+        return head
+
+    def _slis(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        bounds = {bound.name: bound for bound in self.scenario.steady_bounds}
+        for name, sli in self.scenario.slis.items():
+            series, share = self.series[name], sli.quantile is None
+            high = 1.0 if share else max([*series.values, 1e-3])
+            value = (
+                "–"
+                if series.last is None
+                else (show_share(series.last) if share else show_duration(series.last))
+            )
+            inside = self.inside.get(name)
+            state = {None: "", True: "steady", False: "outside"}[inside]
+            bound = f"{bounds[name].op} {bounds[name].shown}" if name in bounds else ""
+            style = "bold red" if inside is False else "green" if inside else ""
+            table.add_row(
+                Text(f"  {name}"),
+                Text(series.spark(0.0, high), style=style),
+                Text(value.rjust(8), style=style),
+                Text(f"{state} {bound and f'({bound})'}", style="dim"),
+            )
+        return table
+
+    def _broken(self) -> Text:
+        line = Text("  broken  ", style="dim")
+        held = [
+            f"✕ {name} for {show_duration(round(self.now - at))}"
+            for name, at in self.faults.values()
+        ]
+        line.append(", ".join(held) or "nothing", style="yellow" if held else "dim")
+        return line
+
+    def _firing(self) -> Text:
+        line = Text("  firing  ", style="dim")
+        held = [
+            f"! {name} for {show_duration(round(self.now - at))}, {'acknowledged' if done else 'not acknowledged'}"
+            for name, at, done in self.pages.values()
+        ]
+        line.append(", ".join(held) or "nothing", style="bold red" if held else "dim")
+        return line
+
+
+def open_view(scenario: Scenario, *, quiet: bool = False) -> View:
+    """The view that fits where we print."""
+    if quiet:
+        return View()
+    console = Console(highlight=False, stderr=False)
+    if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
+        return LiveView(scenario, console)
+    return PlainView(scenario, console)

@@ -1,0 +1,155 @@
+"""What this machine can and cannot do, and why: found by trying, not by guessing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gameday.injectors.registry import BUILT_IN, describe
+
+__all__ = ["Fact", "facts", "faults", "local_lacks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that was tried.
+
+    Attributes:
+        fine: False: something cannot be done here; ``means`` says what follows.
+        found: What was found.
+    """
+
+    name: str
+    fine: bool
+    found: str
+    means: str = ""
+
+
+def facts() -> Iterator[Fact]:
+    """Everything that drills depend on."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Fact(
+        "Python", sys.version_info >= (3, 11), version, "Gameday needs Python 3.11 or later."
+    )
+    linux = sys.platform == "linux"
+    yield Fact(
+        "system",
+        linux,
+        f"{platform.system()} {platform.release()} on {platform.machine()}",
+        "" if linux else "The local sandbox needs Linux.",
+    )
+    if linux:
+        yield _namespaces()
+        yield _memory()
+        yield _cpus()
+        yield _pidfd()
+    yield _writable("this folder", Path.cwd())
+    yield _state()
+    yield _load()
+
+
+def local_lacks() -> dict[str, str]:
+    """Parts that a local sandbox would lack on this machine, each with the reason."""
+    if sys.platform != "linux":
+        return dict.fromkeys(("processes", "links", "cpu", "memory", "disk"), "it needs Linux")
+    lacking: dict[str, str] = {}
+    disk = _namespaces()
+    if not disk.fine:
+        lacking["disk"] = disk.found
+    return lacking
+
+
+def faults() -> Iterator[Fact]:
+    """Every built-in kind of fault, and whether a local sandbox on this machine can do it."""
+    from gameday.injectors.registry import fault_class
+
+    lacking = local_lacks()
+    for kind in BUILT_IN:
+        missing = [part for part in fault_class(kind).needs if part in lacking]
+        why = f"{missing[0]}: {lacking[missing[0]]}" if missing else ""
+        yield Fact(kind, not missing, describe(kind), why)
+
+
+def _namespaces() -> Fact:
+    from gameday.injectors.sandbox.local import namespaces
+
+    with tempfile.TemporaryDirectory(prefix="gameday-doctor-") as folder:
+        why = namespaces.try_out(Path(folder))
+    return Fact(
+        "namespaces",
+        not why,
+        why or "pid and mount namespaces, and disks of a fixed size",
+        "The sandbox runs without its own disks, so disk.fill is refused. Unprivileged user "
+        "namespaces would allow it (sysctl kernel.unprivileged_userns_clone, or AppArmor's "
+        "restriction of them).",
+    )
+
+
+def _memory() -> Fact:
+    from gameday.injectors.sandbox.local.cgroups import Groups
+
+    groups = Groups.find("gameday-doctor")
+    own = groups is not None and os.access(groups[0].parent, os.W_OK)
+    found = (
+        "control groups of our own" if own else "prlimit on the target (no writable memory group)"
+    )
+    return Fact("memory limits", True, found)
+
+
+def _cpus() -> Fact:
+    count = len(os.sched_getaffinity(0))
+    return Fact(
+        "CPUs",
+        count > 1,
+        f"{count} to run on",
+        "cpu.burn takes the only CPU from the probes as well: samples will be late or void.",
+    )
+
+
+def _pidfd() -> Fact:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as error:
+        return Fact("pidfd", False, str(error), "The watchdog needs Linux 5.3 or later.")
+    return Fact("pidfd", True, "processes are signalled without mistaking one for another")
+
+
+def _writable(name: str, path: Path) -> Fact:
+    fine = os.access(path, os.W_OK | os.X_OK)
+    found = f"{path} can be written" if fine else f"{path} cannot be written"
+    return Fact(name, fine, found, "Drills are kept in .gameday/ here; change to another folder.")
+
+
+def _state() -> Fact:
+    from gameday.drills.state import blocked, state_folder
+
+    stop = blocked()
+    if stop is not None:
+        why = f"stopped by {stop.by or 'somebody'}: {stop.why}"
+        return Fact("drills allowed", False, why, "`gameday unblock` allows them again.")
+    path = state_folder()
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return (
+        _writable("machine's state", existing)
+        if existing != path
+        else Fact(
+            "machine's state",
+            os.access(path, os.W_OK),
+            str(path),
+            "Set GAMEDAY_STATE to another folder.",
+        )
+    )
+
+
+def _load() -> Fact:
+    fine = importlib.util.find_spec("locust") is not None
+    found = "Locust is installed" if fine else "Locust is not installed"
+    return Fact(
+        "load", fine, found, "Scenarios with load are refused; install gameday-drills anew."
+    )

@@ -1,0 +1,507 @@
+"""Setting the stage of a drill, playing it, and striking it: every real effect in order.
+
+The order is the promise: the record and the watchdog stand before the sandbox's
+first process; the teardown is armed before anything is brought up; and whatever
+happens in between, it is put back, recorded, and told.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import anyio
+import anyio.lowlevel
+import msgspec
+
+from gameday._version import __version__
+from gameday.drills import state
+from gameday.drills.briefing import RUNBOOK
+from gameday.drills.channels import Book, resolve_page, write_book
+from gameday.drills.channels.file import File
+from gameday.drills.channels.message import Channel
+from gameday.drills.channels.terminal import Terminal
+from gameday.drills.fixers import Knowledge, ScriptedFixer
+from gameday.drills.folder import DrillFolder
+from gameday.drills.inbox import Entry, Garbled, say, tail
+from gameday.drills.journal import Journal
+from gameday.drills.live import View
+from gameday.drills.pages import DrillPages
+from gameday.drills.probes import Addresses, Probe
+from gameday.drills.production import Production
+from gameday.drills.runner import Runner, Stage, watch_changes
+from gameday.drills.undo_log import UndoLog, read_undo_log
+from gameday.drills.undoing import undo_one
+from gameday.drills.watchdog import Watchdog
+from gameday.injectors.errors import GamedayError, Refused
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.process import boot_id, process_id
+from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, TearDown, Undone
+from gameday.scenarios.model import Scenario
+from gameday.scoring import events
+
+__all__ = ["Options", "run_drill"]
+
+_TICK = 0.25
+_SLEEP_WORTH_SAYING = 0.5
+GRACE = 60.0
+"""Seconds beyond the scenario's duration after which the watchdog steps in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How it is played.
+
+    Attributes:
+        root: The folder that holds ``.gameday``.
+        seed: Chooses targets.
+        scripted: Whether the scenario's scripted fixers take part.
+        webhook: Where pages are posted, too.
+    """
+
+    root: Path
+    seed: int
+    scripted: bool = True
+    webhook: str = ""
+
+
+class _Book:
+    """The undo log as the runner wants it."""
+
+    def __init__(self, log: UndoLog, folder: Path) -> None:
+        self.log = log
+        self.folder = folder
+
+    async def arm(self, record: Armed) -> None:
+        await self.log.arm(record)
+
+    async def undone(self, record: Undone) -> None:
+        try:
+            await self.log.undone(record)
+        except GamedayError:
+            return  # it would be undone once more, which is harmless
+
+    async def undo(self, record: Armed, box: Sandbox) -> Undone:
+        return await undo_one(
+            record, box, resolve_page=lambda step: resolve_page(step, self.folder)
+        )
+
+
+@dataclass(slots=True)
+class _Interruption:
+    """Signals: before the runner stands they cancel the bringing up, afterwards they abort."""
+
+    runner: Runner | None = None
+    scope: anyio.CancelScope | None = None
+    received: str = ""
+
+    async def listen(self) -> None:
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        with anyio.open_signal_receiver(*wanted) as received:
+            async for number in received:
+                self.stop("signal", f"{signal.Signals(number).name} was received")
+
+    def stop(self, by: str, why: str) -> None:
+        self.received = self.received or why
+        if self.runner is not None:
+            self.runner.abort(by, why)
+        elif self.scope is not None:
+            self.scope.cancel()
+
+
+@dataclass(slots=True)
+class _Usage:
+    """CPU seconds, of ours and of the host, since it was made."""
+
+    own: float = field(default_factory=lambda: _own_cpu())
+    host: float = field(default_factory=lambda: _host_cpu())
+
+    def since(self) -> tuple[float, float]:
+        return _own_cpu() - self.own, _host_cpu() - self.host
+
+
+def _own_cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _host_cpu() -> float:
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return 0.0
+    ticks = [int(number) for number in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+async def run_drill(production: Production, options: Options, view: View) -> DrillFolder:
+    """Play a scenario. Returns the drill's folder once everything is put back and recorded.
+
+    Raises:
+        Refused: if a safety check says no; nothing was touched.
+        GamedayError: if the sandbox cannot be brought up; nothing is left of it.
+        UndoFailed: if something could not be put back; says how to do it by hand.
+    """
+    if (stop := state.blocked()) is not None:
+        raise Refused(
+            f"drills are stopped on this machine: {stop.why or 'no reason was given'}",
+            hint="`gameday unblock` allows them again.",
+        )
+    interruption = _Interruption()
+    folder: DrillFolder | None = None
+    async with anyio.create_task_group() as listening:
+        listening.start_soon(interruption.listen)
+        await anyio.lowlevel.checkpoint()
+        folder = await _play(production, options, view, interruption)
+        listening.cancel_scope.cancel()
+    assert folder is not None
+    return folder
+
+
+async def _play(
+    production: Production, options: Options, view: View, interruption: _Interruption
+) -> DrillFolder:
+    scenario = production.scenario
+    folder = DrillFolder.create(options.root, scenario.name, datetime.now(UTC))
+    folder.scenario.write_text(production.source, encoding="utf-8")
+    if production.runbook:
+        (folder.path / RUNBOOK).write_text(production.runbook, encoding="utf-8")
+    reference = production.reference(folder)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))
+        log = UndoLog(folder.undo)
+        stack.callback(log.close)
+        lock = state.lock_sandbox(reference.identity, folder.id)
+        stack.callback(lock.release)
+        play = _Play(production, options, view, interruption, folder, reference, journal, log, lock)
+        await play.run()
+    return folder
+
+
+class _Play:
+    """One drill's effects, from the first process to the last."""
+
+    def __init__(
+        self,
+        production: Production,
+        options: Options,
+        view: View,
+        interruption: _Interruption,
+        folder: DrillFolder,
+        reference: SandboxRef,
+        journal: Journal,
+        log: UndoLog,
+        lock: state.SandboxLock,
+    ) -> None:
+        self.lock = lock
+        self.production = production
+        self.scenario = production.scenario
+        self.options = options
+        self.view = view
+        self.interruption = interruption
+        self.folder = folder
+        self.reference = reference
+        self.journal = journal
+        self.book = _Book(log, folder.path)
+        self.log = log
+        self.usage = _Usage()
+        self.cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self.load_pid = 0
+        self.watchdog: Watchdog | None = None
+
+    def emit(self, event: events.Event) -> None:
+        self.view.observe(self.journal.append(event))
+
+    def now(self) -> float:
+        return self.journal.now()
+
+    async def run(self) -> None:
+        runner_id = process_id(os.getpid())
+        assert runner_id is not None
+        self.emit(
+            events.DrillStarted(
+                at=self.now(),
+                id=self.folder.id,
+                scenario=self.scenario.name,
+                gameday=__version__,
+                seed=self.options.seed,
+                boot_id=boot_id(),
+                clock=self.journal.zero,
+                host=_host(),
+                control=not self.scenario.faults,
+            )
+        )
+        self.emit(events.PhaseBegan(at=self.now(), phase="starting"))
+        opened = state.OpenDrill(
+            id=self.folder.id,
+            folder=str(self.folder.path),
+            runner=runner_id,
+            title="",  # fixers see it: it would give the drill away
+            sandbox=self.reference,
+            clock=self.journal.zero,
+        )
+        state.remember(opened)
+        self.watchdog = Watchdog.start(
+            self.folder,
+            runner_id,
+            kind=self.reference.kind,
+            limit=self.scenario.duration + GRACE,
+            inherit=(self.lock,),
+        )
+        await self.watchdog.ready()
+        state.remember(msgspec.structs.replace(opened, watchdog=self.watchdog.process))
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._guard)
+            failure = await self._between(runner_id)
+            beside.cancel_scope.cancel()
+        await self._close()
+        if failure is not None:
+            raise failure
+
+    async def _between(self, runner_id: ProcessId) -> GamedayError | None:
+        """From the sandbox's first process to its last; the error that kept us from playing."""
+        assert self.watchdog is not None
+        why, failure = "failed", None
+        steady_after: bool | None = None
+        try:
+            owners = [runner_id, *([self.watchdog.process] if self.watchdog.process else [])]
+            box = await self._bring_up(owners)
+            runner = await self._runner(box)
+            self.interruption.runner = runner
+            if self.interruption.received:
+                runner.abort("signal", self.interruption.received)
+            why = await runner.run()
+            steady_after = runner.steady_after
+        except GamedayError as error:
+            failure = error
+            self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._strike(why, steady_after)
+        return failure
+
+    async def _guard(self) -> None:
+        """Beat, so that the watchdog knows that we are well; without one nothing is broken."""
+        assert self.watchdog is not None
+        why = await self.watchdog.wait_lost()
+        self.interruption.stop("watchdog-lost", why)
+
+    async def _bring_up(self, owners: list[ProcessId]) -> Sandbox:
+        if self.production.teardown:
+            step = TearDown(tag=self.reference.options.get("tag", self.folder.id))
+            what = "the sandbox"
+            await self.log.arm(Armed("sandbox", what, self.reference, (step,)))
+        with anyio.CancelScope() as self.interruption.scope:
+            box = await self.production.bring_up(self.folder, self.reference, owners)
+            box.drill = self.folder.id
+            return box
+        raise Refused(f"{self.interruption.received} while the sandbox started")
+
+    async def _runner(self, box: Sandbox) -> Runner:
+        addresses = Addresses(box, self.production.entry)
+        await addresses.refresh()
+        for entry in self.scenario.faults:
+            await entry.breaks.plan(box, Random(self.options.seed))
+        pages = DrillPages(self.folder.id, self.scenario.severity, self._channels(), self.now)
+        knowledge = Knowledge()
+        stage = Stage(
+            box=box,
+            journal=self.journal,
+            undo=self.book,
+            pages=pages,
+            watchers={
+                "journal": self._watch_journal,
+                "machine": self._watch_machine,
+                "sandbox": watch_changes,
+                "view": self._draw,
+            },
+            keep_off=self._keep_off,
+            listeners=[self.view.observe, knowledge.observe],
+        )
+        for name, sli in self.scenario.slis.items():
+            probe = Probe(name, sli, addresses, self.now)
+            stage.watchers[f"probe {name}"] = partial(_sample, probe)
+        if self.scenario.load is not None:
+            stage.watchers["load"] = partial(self._offer_load, addresses)
+        stage.actors["inbox"] = self._listen
+        scripted = self.scenario.fixers.scripted
+        if scripted is not None and self.options.scripted:
+            fixer = ScriptedFixer(scripted, box, knowledge, self._speak)
+            stage.actors["fixer"] = lambda runner: fixer.run()
+        return Runner(self.scenario, stage, seed=self.options.seed, zero=self.journal.zero)
+
+    def _channels(self) -> list[Channel]:
+        book = Book(
+            drill=self.folder.id,
+            file=str(self.folder.path / "pages.jsonl"),
+            webhook=self.options.webhook,
+        )
+        write_book(self.folder.path, book)
+        channels: list[Channel] = [
+            Terminal(lambda message, text: self.view.say(text)),
+            File(Path(book.file)),
+        ]
+        if book.webhook:
+            from gameday.drills.channels.webhook import Webhook
+
+            channels.append(Webhook(book.webhook))
+        return channels
+
+    # Beside the drill
+
+    async def _watch_journal(self, runner: Runner) -> None:
+        raise await self.journal.wait_failed()
+
+    async def _watch_machine(self, runner: Runner) -> None:
+        """The stop file, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
+        slept = _asleep()
+        while True:
+            await anyio.sleep(_TICK)
+            if (jump := _asleep() - slept) > _SLEEP_WORTH_SAYING:
+                runner.emit(events.Suspended(at=runner.now(), seconds=round(jump, 3)))
+            slept = _asleep()
+            if (stop := state.blocked()) is not None and not runner.direction.abort:
+                runner.abort("person", f"all drills were stopped: {stop.why}")
+
+    async def _draw(self, runner: Runner) -> None:
+        self.view.watch(runner.monitor.values)
+        while True:
+            self.view.tick(runner.now())
+            await anyio.sleep(_TICK)
+
+    async def _offer_load(self, addresses: Addresses, runner: Runner) -> None:
+        from gameday.drills.load import run_load
+        from gameday.drills.load_messages import Order
+
+        wanted = self.scenario.load
+        assert wanted is not None
+        assert self.production.locustfile is not None
+        host, port = addresses.of(None)
+        order = Order(
+            journey=wanted.journey,
+            locustfile=str(self.production.locustfile),
+            user=self.production.user,
+            host=f"http://{host}:{port}",
+            users=wanted.users,
+            spawn_rate=wanted.spawn_rate,
+        )
+        log = self.folder.logs / "load.log"
+        await run_load(order, log, runner.emit, self.now, self.journal.zero, self._load_started)
+
+    def _load_started(self, pid: int) -> None:
+        self.load_pid = pid
+        identity = process_id(pid)
+        if identity is not None and self.watchdog is not None:
+            self.watchdog.register(identity)
+
+    def _keep_off(self, cpus: frozenset[int]) -> None:
+        rest = self.cpus - cpus
+        if cpus and rest and hasattr(os, "sched_setaffinity"):
+            for pid in (0, self.load_pid) if self.load_pid else (0,):
+                os.sched_setaffinity(pid, rest)
+
+    # In the drill
+
+    async def _speak(self, verb: str, text: str) -> None:
+        say(self.folder, Entry(verb=verb, role="fixer", text=text, scripted=True))
+
+    async def _listen(self, runner: Runner) -> None:
+        hints = iter(self.scenario.hints)
+        async for heard in tail(self.folder):
+            if isinstance(heard, Garbled):
+                what = events.Problem(at=runner.now(), where="inbox", what=heard.what)
+                runner.emit(what)
+                continue
+            entry = heard.entry
+            runner.emit(
+                events.Said(
+                    at=heard.clock - self.journal.zero,
+                    verb=entry.verb,
+                    role=entry.role,
+                    name=entry.name,
+                    text=entry.text,
+                    page=entry.page,
+                    scripted=entry.scripted,
+                )
+            )
+            if entry.verb == "abort":
+                runner.abort("person", entry.text or f"{entry.role} asked to stop")
+            elif entry.verb == "hint":
+                runner.emit(_hint(hints, runner.now()))
+
+    # The end
+
+    async def _strike(self, why: str, steady_after: bool | None) -> None:
+        """Take the sandbox down, close the record, and let the watchdog go."""
+        if hasattr(os, "sched_setaffinity") and self.cpus:
+            os.sched_setaffinity(0, self.cpus)
+        await self._tear_down()
+        own, host = self.usage.since()
+        self.emit(events.PhaseBegan(at=self.now(), phase="ended"))
+        self.emit(
+            events.DrillEnded(
+                at=self.now(),
+                why=why,
+                steady_after=steady_after,
+                own_cpu=round(own, 3),
+                host_cpu=round(host, 3),
+            )
+        )
+
+    async def _close(self) -> None:
+        """The record is whole: let the watchdog go, which looks once more for what is left."""
+        try:
+            await self.journal.sync()
+        except GamedayError:
+            pass  # the debrief says where the record ends
+        self.log.close()
+        if self.watchdog is not None:
+            await self.watchdog.done()
+        if not read_undo_log(self.folder.undo, self.folder.recovery).outstanding:
+            state.forget(self.folder.id)
+        self.folder.release_reserve()
+
+    async def _tear_down(self) -> None:
+        for record in self.log.outstanding:
+            if record.id != "sandbox":
+                continue
+            from gameday.injectors.sandbox.connect import connect
+
+            result = await undo_one(record, await connect(self.reference))
+            if result.outcome is Outcome.FAILED:
+                self.emit(events.Problem(at=self.now(), where="teardown", what=result.detail))
+            await self.book.undone(result)
+
+
+async def _sample(probe: Probe, runner: Runner) -> None:
+    await probe.run(runner.emit)
+
+
+def _hint(hints: Iterator[str], at: float) -> events.Noted:
+    return events.Noted(at=at, kind="hint", text=next(hints, "There is no further hint."))
+
+
+def _asleep() -> float:
+    """Seconds that this host has slept since it was booted."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def _host() -> dict[str, str]:
+    name = os.uname()
+    return {
+        "system": f"{name.sysname} {name.release}",
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "cpus": str(os.cpu_count() or 0),
+    }
