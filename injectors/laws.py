@@ -243,7 +243,7 @@ async def undo_needs_only_json(trial: Trial) -> None:
 
 
 async def a_restart_by_a_fixer_is_no_conflict(trial: Trial) -> None:
-    """A fixer restarts what was hit; the undo then takes over nothing, breaks nothing, fails nowhere."""
+    """A fixer restarts what was hit: what belonged to the old process is taken over, and nothing fails."""
     if "hands" not in trial.box.parts:
         return
     image = await trial.image()
@@ -254,7 +254,7 @@ async def a_restart_by_a_fixer_is_no_conflict(trial: Trial) -> None:
     for injection, evidence in reversed(done):
         for step in injection.undo:
             result = await trial.step(step)
-            if isinstance(step, StartSlot | SignalProcess | RestoreAffinity | RestoreLimit):
+            if _belongs_to_the_process(step):
                 assert result.outcome is Outcome.TAKEN_OVER, f"{step} after a restart: {result}"
         seen = await trial.look_until(injection, lambda e: not e.in_force, evidence)
         assert not seen.in_force, f"restarted and undone, but in force: {seen.seen}"
@@ -274,6 +274,13 @@ LAWS: tuple[Law, ...] = (
     undo_needs_only_json,
     a_restart_by_a_fixer_is_no_conflict,
 )
+
+
+def _belongs_to_the_process(step: Step) -> bool:
+    """A control group's limit does not: it stays with the slot."""
+    if isinstance(step, RestoreLimit):
+        return step.limit == "as"
+    return isinstance(step, StartSlot | SignalProcess | RestoreAffinity)
 
 
 async def _fillers(box: Sandbox) -> list[tuple[str, object]]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gameday.injectors.fault import Bytes, Evidence, Fault, Injection, SlotTarget, within
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.undo import RestoreLimit
+from gameday.injectors.undo import RestoreLimit, StartSlot
 from gameday.injectors.units import show_size
 
 
@@ -30,12 +30,12 @@ class MemoryHog(Fault, kind="memory.hog"):
     ] = 4 << 20
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
-        """Note the limit that the process has now; undo gives it back."""
+        """Note the limit that the process has now; undo gives it back, and starts what it ended."""
         plan = []
         for aim in await self.aim(box, rng):
             limit, value = await box.memory.limit(aim.slot)
-            step = RestoreLimit(aim.slot, aim.process, limit, value)
-            plan.append(self.injection(aim.slot, step, tag=aim.tag, before=aim.process))
+            steps = RestoreLimit(aim.slot, aim.process, limit, value), StartSlot(aim.slot)
+            plan.append(self.injection(aim.slot, *steps, tag=aim.tag, before=aim.process))
         return plan
 
     async def inject(self, box: Sandbox, injection: Injection) -> None:

@@ -61,7 +61,7 @@ def _done(changed: bool) -> StepResult:
 
 def _taken_over(slot: FakeSlot | None) -> StepResult:
     if slot is None or slot.process is None:
-        return StepResult(Outcome.TAKEN_OVER, "the process is gone")
+        return StepResult(Outcome.NOTHING, "the process is gone")
     return StepResult(Outcome.TAKEN_OVER, "another process fills the slot", slot.started_by)
 
 
@@ -98,7 +98,7 @@ def _start(state: FakeState, name: str, now: float) -> StepResult:
 def _clear_hold(state: FakeState, name: str, tag: str, now: float) -> StepResult:
     slot = state.slots.get(name)
     if slot is None or slot.holds.pop(tag, None) is None:
-        return _NOTHING
+        return _start(state, name, now)
     if slot.process is None and slot.wanted and not slot.holds:
         state.start(slot, now, "gameday")
     return _PUT_BACK
