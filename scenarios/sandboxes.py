@@ -19,7 +19,7 @@ PARTS: dict[str, frozenset[str]] = {
 
 def app_declaration(app: str) -> Path:
     """The file that declares the cluster of a shipped application."""
-    return Path(__file__).parent / app / "sandbox.yaml"
+    return Path(__file__).parent / app / f"{app}.yaml"
 
 
 def app_locustfile(app: str) -> Path:
