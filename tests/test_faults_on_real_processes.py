@@ -56,9 +56,14 @@ def run(call: Callable[..., Awaitable[T]], *args: Any) -> T:
     return anyio.run(call, *args)
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSandbox]:
-    """Three processes of a little HTTP service, with links from the front to both at the back."""
+@pytest.fixture(scope="module", params=["isolated", "plain"])
+def box(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[LocalSandbox]:
+    """Three processes of a little HTTP service, with links from the front to both at the back.
+
+    Plain: without namespaces and control groups, as where a machine does not give them.
+    """
     folder = tmp_path_factory.mktemp("little")
     ref = LocalSandbox.plan_ref(folder, tag := f"gameday-test-{os.getpid()}")
     me = process.process_id(os.getpid())
@@ -70,6 +75,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSandbox]:
         log_dir=folder,
         owners=[me],
         folder=Path(__file__).parent / "little",
+        isolate=request.param == "isolated",
     )
     made = anyio.run(up)
     try:
@@ -248,6 +254,8 @@ def test_a_squeezed_process_gets_no_more_memory(box: LocalSandbox) -> None:
             assert (status, body) == (507, b"MemoryError")
         else:
             assert status == 0, "the kernel ends it"
+            evidence = look(box, make("memory.hog"), injection)
+            assert evidence.in_force, "the limit waits for whoever comes next"
         assert get(box, "back-2", f"/allocate?bytes={128 * MIB}")[0] == 200, "nobody else is hit"
     until(lambda: get(box, "back-1", f"/allocate?bytes={128 * MIB}")[0] == 200)
 

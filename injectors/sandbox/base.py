@@ -171,7 +171,10 @@ class Memory(Protocol):
     """The part ``memory``."""
 
     async def limit(self, slot: str) -> tuple[str, str]:
-        """The limit that `squeeze` would change, and its value, as in `RestoreLimit`; empty if nobody fills it."""
+        """The limit that `squeeze` would change, and its value, as in `RestoreLimit`.
+
+        Empty if nobody fills the slot and the limit is the process's own.
+        """
         ...
 
     async def squeeze(self, slot: str, tag: str, *, headroom: int) -> None:

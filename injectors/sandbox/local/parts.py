@@ -92,12 +92,12 @@ class Memory(_Part):
     """
 
     async def limit(self, slot: str) -> tuple[str, str]:
-        who = await self._process(slot)
-        if who is None:
-            return "", ""
         group = (await self._client.ask(orders.MemoryGroup(slot), orders.Names)).names
         if group:
             return group[0], Path(group[0]).read_text().strip()
+        who = await self._process(slot)
+        if who is None:
+            return "", ""
         try:
             soft, hard = resource.prlimit(who.pid, resource.RLIMIT_AS)
         except ProcessLookupError:
