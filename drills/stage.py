@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +47,6 @@ from gameday.injectors.errors import GamedayError, Refused
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
 from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, TearDown, Undone
-from gameday.scenarios.model import Scenario
 from gameday.scoring import events
 
 __all__ = ["Options", "run_drill"]

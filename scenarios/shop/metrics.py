@@ -24,7 +24,7 @@ class Metrics:
     """The metrics of one process, in a registry of its own."""
 
     def __init__(self, service: str, slot: str) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         Info("shop_process", "Who this is.", registry=registry).info(

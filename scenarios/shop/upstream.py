@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 
@@ -84,11 +85,11 @@ class Client:
             raise NoAnswer(outcome, f"{endpoint.slot} did not answer within {within}") from None
         except aiohttp.ClientConnectorError as error:
             outcome = "refused"
-            raise NoAnswer(outcome, f"{endpoint.slot} cannot be reached: {error}") from error
+            raise NoAnswer(outcome, f"{endpoint.slot} cannot be reached: {_why(error)}") from error
         except aiohttp.ClientError as error:
             outcome = "broken"
             raise NoAnswer(
-                outcome, f"the connection to {endpoint.slot} broke: {error!r}"
+                outcome, f"the connection to {endpoint.slot} broke: {_why(error)}"
             ) from error
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -107,7 +108,7 @@ class Client:
         except TimeoutError:
             return f"no answer within {show_duration(timeout)}"
         except aiohttp.ClientError as error:
-            return str(error) or repr(error)
+            return _why(error)
         return "" if answer.status == 200 else f"status {answer.status}"
 
     async def _send(
@@ -125,3 +126,9 @@ class Client:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    """The reason in words, without aiohttp's details of how it called."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number else str(error) or repr(error)

@@ -1,0 +1,230 @@
+"""``gameday sandbox``: the fixers' hands. They work during a drill, from another terminal."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gameday.injectors.errors import SandboxError, UsageError
+
+__all__ = ["sandbox"]
+
+T = TypeVar("T")
+
+_FOLLOW_EVERY = 0.2
+
+
+def chosen(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that acts on a sandbox."""
+    for option in (
+        click.option("--sandbox", "name", metavar="NAME", help="Which one, if several stand."),
+        click.option("--drill", metavar="ID", help="The sandbox of this running drill."),
+        click.option("--role", default="fixer", show_default=True, help="Who does it."),
+    ):
+        command = option(command)
+    return command
+
+
+def _with(options: dict[str, Any], act: Callable[[Any], Awaitable[T]]) -> T:
+    """Connect to the sandbox that is meant, act, and let go of it."""
+    import anyio
+
+    from gameday.drills.sandboxes import find_sandbox
+    from gameday.injectors.sandbox.connect import connect
+
+    ref = find_sandbox(options["name"], options["drill"])
+
+    async def run() -> T:
+        box = await connect(ref)
+        try:
+            return await act(box)
+        finally:
+            await box.aclose()
+
+    return anyio.run(run)
+
+
+@click.group()
+def sandbox() -> None:
+    """Look at the sandbox and repair it; every change is recorded with its time and role."""
+
+
+@sandbox.command()
+@click.argument("declaration", default="shop")
+@click.option("-d", "--detach", is_flag=True, help="Leave it standing; `sandbox down` ends it.")
+@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Folder of logs.")
+def up(declaration: str, detach: bool, logs: Path | None) -> None:
+    """Bring up DECLARATION: a YAML file, or a shipped application (shop)."""
+    import anyio
+
+    from gameday.injectors.sandbox.process import process_id
+    from gameday.scenarios.load import load_cluster
+    from gameday.scenarios.sandboxes import APPS, app_declaration
+
+    path = app_declaration(declaration) if declaration in APPS else Path(declaration)
+    loaded = load_cluster(path)
+    tag = f"{loaded.value.name}-{secrets.token_hex(3)}"
+    log_dir = (logs or Path(".gameday") / "sandboxes" / tag).absolute()
+    log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    me = process_id(os.getpid())
+
+    async def bring_up() -> None:
+        from gameday.drills.briefing import slot_table
+        from gameday.injectors.sandbox.local.driver import LocalSandbox
+
+        ref = LocalSandbox.plan_ref(None, tag)
+        owners = [] if detach or me is None else [me]
+        box = await LocalSandbox.up(
+            loaded.value, ref, log_dir=log_dir, owners=owners, folder=path.absolute().parent
+        )
+        _print(slot_table(await box.list_slots()))
+        click.echo(f"\nLogs: {log_dir}")
+
+    anyio.run(bring_up)
+    if detach:
+        click.echo("It stands until `gameday sandbox down`.")
+        return
+    click.echo("It stands until you press Ctrl-C.")
+    signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def _print(table: object) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@sandbox.command()
+@chosen
+def down(**options: Any) -> None:
+    """End a sandbox and all of its processes."""
+    from gameday.drills.sandboxes import find_sandbox
+    from gameday.drills.state import running_drills
+    from gameday.injectors.undo import TearDown
+
+    ref = find_sandbox(options["name"], options["drill"])
+    if any(drill.sandbox == ref for drill in running_drills()):
+        raise UsageError(
+            "this sandbox is that of a running drill", hint="`gameday abort` ends the drill."
+        )
+    _with(options, lambda box: box.run_step(TearDown(ref.options["tag"])))
+    click.echo("It is down.")
+
+
+@sandbox.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@chosen
+def ps(as_json: bool, **options: Any) -> None:
+    """Show every slot: who fills it, its health, its address."""
+    slots = _with(options, lambda box: box.list_slots())
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(slots), indent=2).decode())
+        return
+    from gameday.drills.briefing import slot_table
+
+    _print(slot_table(slots))
+
+
+@sandbox.command()
+@click.argument("slot")
+@click.option("-n", "--lines", default=20, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come in.")
+@chosen
+def logs(slot: str, lines: int, follow: bool, **options: Any) -> None:
+    """Print what SLOT's processes wrote."""
+    path = Path(_with(options, lambda box: box.hands.log_path(slot)))
+    try:
+        with path.open("rb") as file:
+            for line in file.read().splitlines(keepends=True)[-lines:]:
+                _write(line)
+            while follow:
+                if rest := file.read():
+                    _write(rest)
+                else:
+                    time.sleep(_FOLLOW_EVERY)
+    except OSError as error:
+        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+@sandbox.command()
+@click.argument("slots", nargs=-1, required=True)
+@chosen
+def restart(slots: tuple[str, ...], **options: Any) -> None:
+    """Stop the processes of SLOTS and start new ones."""
+
+    async def act(box: Any) -> None:
+        for slot in slots:
+            await box.hands.restart(slot, by=options["role"])
+            click.echo(f"{slot} was restarted.")
+
+    _with(options, act)
+
+
+@sandbox.command()
+@click.argument("slot")
+@chosen
+def stop(slot: str, **options: Any) -> None:
+    """Stop SLOT's process and leave it stopped."""
+    _with(options, lambda box: box.hands.stop(slot, by=options["role"]))
+    click.echo(f"{slot} is stopped.")
+
+
+@sandbox.command()
+@click.argument("service")
+@click.argument("replicas", type=click.IntRange(0, 100))
+@chosen
+def scale(service: str, replicas: int, **options: Any) -> None:
+    """Have REPLICAS of SERVICE."""
+    _with(options, lambda box: box.hands.scale(service, replicas, by=options["role"]))
+    click.echo(f"{service} has {replicas} replicas.")
+
+
+@sandbox.command()
+@click.argument("slot")
+@click.option("--back", is_flag=True, help="Put it in again.")
+@chosen
+def drain(slot: str, back: bool, **options: Any) -> None:
+    """Take SLOT out of every link that leads to it; it goes on running."""
+    _with(options, lambda box: box.hands.drain(slot, by=options["role"], back=back))
+    click.echo(f"{slot} is {'back in' if back else 'drained'}.")
+
+
+@sandbox.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("slot")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@chosen
+def execute(slot: str, command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND with SLOT's environment and folder: exec api-2 -- curl -s http://…"""
+    stdio = (0, 1, 2)
+    code = _with(
+        options,
+        lambda box: box.hands.execute(slot, command, by=options["role"], stdio=stdio),
+    )
+    sys.exit(code)
+
+
+@sandbox.command()
+@click.argument("link")
+@click.argument("tag")
+@chosen
+def clear(link: str, tag: str, **options: Any) -> None:
+    """Take the network fault TAG off LINK, by hand: what the undo of a drill does by itself."""
+    from gameday.injectors.undo import RemoveToxic
+
+    result = _with(options, lambda box: box.run_step(RemoveToxic(link, tag)))
+    click.echo(f"{link}: {result.outcome.value} {result.detail}".rstrip())

@@ -1,0 +1,73 @@
+"""What a drill would do, shown before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gameday.drills.production import Planned, Production
+from gameday.injectors.undo import by_hand
+from gameday.injectors.units import show_duration
+
+__all__ = ["plan_json", "show_plan"]
+
+
+def show_plan(production: Production, planned: Sequence[Planned], seed: int, width: int) -> None:
+    """Print who would be hit, by what, when, and how it would be put back."""
+    scenario = production.scenario
+    console = Console(width=width, highlight=False)
+    console.print(Text(scenario.title, style="bold"))
+    stop = show_duration(scenario.duration)
+    console.print(f"Nothing was started. Hard stop after {stop}; seed {seed}.")
+    console.print()
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    for title in ("at", "fault", "target", "how", "put back by"):
+        table.add_column(title)
+    for each in planned:
+        injection = each.injection
+        how = ", ".join(f"{key} {value}" for key, value in injection.parameters.items())
+        ref = production.rehearsal().ref
+        undo = "\n".join(_undo(by_hand(step, ref)) for step in injection.undo)
+        at = show_duration(each.at)
+        table.add_row(at, Text(injection.fault, style="yellow"), injection.target, how, undo)
+    for alert in scenario.alerts:
+        if alert.at is not None:
+            at, undo = show_duration(alert.at), "resolving it on every channel"
+            table.add_row(at, Text("alert", style="red"), alert.name, alert.tier, undo)
+    for report in scenario.reports:
+        table.add_row(show_duration(report.at), "report", report.sender, report.text, "")
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("No fault and no alert: a control drill.")
+    console.print()
+    console.print(f"The same drill: gameday run {scenario.name} --seed {seed}")
+
+
+def _undo(command: str) -> str:
+    """Without the rehearsal's own address, which means nothing to people."""
+    return command.partition(" --sandbox ")[0]
+
+
+def plan_json(production: Production, planned: Sequence[Planned], seed: int) -> str:
+    """The plan for machines."""
+    found = {
+        "scenario": production.scenario.name,
+        "seed": seed,
+        "duration": production.scenario.duration,
+        "injections": [
+            {
+                "at": each.at,
+                "fault": each.injection.fault,
+                "target": each.injection.target,
+                "parameters": each.injection.parameters,
+                "undo": each.injection.undo,
+            }
+            for each in planned
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()

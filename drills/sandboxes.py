@@ -1,0 +1,71 @@
+"""Finding the sandbox that somebody means: the running drill's, or one of `gameday sandbox up`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from gameday.drills.state import running_drills
+from gameday.injectors.errors import UsageError
+from gameday.injectors.undo import SandboxRef
+
+__all__ = ["find_sandbox", "standing"]
+
+
+class _Spec(msgspec.Struct):
+    tag: str
+    name: str = ""
+
+
+def standing() -> list[SandboxRef]:
+    """Local sandboxes of this user that stand outside any drill."""
+    drills = {drill.id for drill in running_drills()}
+    found = []
+    for folder in _run_folders():
+        try:
+            spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=_Spec)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if spec.tag not in drills and (folder / "socket").exists():
+            options = {"tag": spec.tag, "name": spec.name}
+            found.append(SandboxRef("local", f"local:{folder}", str(folder), options))
+    return found
+
+
+def _run_folders() -> Iterator[Path]:
+    homes = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
+    for home in dict.fromkeys(home for home in homes if home):
+        yield from sorted(Path(home).glob(f"gameday-{os.geteuid()}-*"))
+
+
+def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
+    """The sandbox that is meant; without a name there must be only one.
+
+    Args:
+        name: Its address, its tag, or the name of its cluster.
+        drill: Id of a running drill, whose sandbox is meant.
+
+    Raises:
+        UsageError: if there is none, or several fit.
+    """
+    drills = [each for each in running_drills() if drill is None or drill in each.id]
+    found = [each.sandbox for each in drills if each.sandbox is not None]
+    if drill is None:
+        found += standing()
+    if name is not None:
+        found = [ref for ref in found if name in (ref.address, *ref.options.values())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            "no sandbox stands" if name is None else f"no sandbox {name!r} stands",
+            hint="`gameday sandbox up` brings one up; a drill brings its own.",
+        )
+    raise UsageError(
+        f"{len(found)} sandboxes stand",
+        hint="Name one: " + ", ".join(f"--sandbox {ref.address}" for ref in found),
+    )
