@@ -1,0 +1,293 @@
+"""What the debrief works from: a drill's scenario, journal and score, with the questions that all sections ask of them."""
+
+from __future__ import annotations
+
+import bisect
+import datetime
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gameday.injectors.fault import SlotTarget
+from gameday.scenarios.model import AlertRule, Scenario
+from gameday.scoring.events import (
+    DrillEnded,
+    DrillStarted,
+    Event,
+    InjectionArmed,
+    LoadStarted,
+    Noted,
+    PhaseBegan,
+    Reported,
+    Said,
+    SandboxChanged,
+)
+from gameday.scoring.render.figures import clock, instant
+from gameday.scoring.score import (
+    Finding,
+    HypothesisScore,
+    Incident,
+    InjectionScore,
+    Instant,
+    Score,
+    State,
+    Timing,
+    Verdict,
+)
+
+__all__ = ["OURS", "Case", "Service", "listed", "quoted", "span", "what_was_done"]
+
+E = TypeVar("E")
+
+OURS = ("", "gameday", "nobody")
+
+_DONE = {
+    "process.kill": "the process of {} was killed",
+    "process.pause": "the process of {} was paused",
+    "process.crashloop": "the process of {} was kept from staying up",
+    "cpu.burn": "the process of {} was starved of CPU",
+    "memory.hog": "the process of {} was squeezed for memory",
+    "disk.fill": "the disk of {} was filled",
+    "net.latency": "the link {} was slowed",
+    "net.blackhole": "the link {} swallowed all traffic",
+    "net.reset": "the connections on the link {} were reset",
+    "net.bandwidth": "the link {} was throttled",
+}
+
+
+def what_was_done(injection: InjectionScore) -> str:
+    """An injection in words: ``api-2 was killed``."""
+    return _DONE.get(injection.fault, injection.fault + " was injected on {}").format(
+        injection.target
+    )
+
+
+def listed(parts: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    words = list(parts)
+    return (
+        words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+    )
+
+
+def quoted(claim: str) -> str:
+    """A claim inside a sentence of ours: on one line, in quotation marks, without its full stop."""
+    return f"“{' '.join(claim.split()).removesuffix('.')}”"
+
+
+def span(first: Instant, last: Instant) -> Timing:
+    """The duration from one instant to a later one."""
+    low, high = max(0.0, last.low - first.high), max(0.0, last.high - first.low)
+    return Timing(State.MEASURED, (low + high) / 2, low, high)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service concerned; ``hit`` if a fault acted on it or on a link of it."""
+
+    name: str
+    owner: str
+    tier: str
+    hit: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """A drill to be debriefed. All instants that it takes are on the journal's axis."""
+
+    scenario: Scenario
+    events: Sequence[Event]
+    score: Score
+
+    @functools.cached_property
+    def zero(self) -> float:
+        """The start of the scenario's clock on the journal's axis; the journal's own start if it never began."""
+        return self.score.begun or 0.0
+
+    @functools.cached_property
+    def started(self) -> DrillStarted | None:
+        """The first event."""
+        return next(iter(self.of(DrillStarted)), None)
+
+    @functools.cached_property
+    def ended(self) -> DrillEnded | None:
+        """The last event; None if the journal just stops."""
+        return next(iter(self.of(DrillEnded)), None)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @functools.cached_property
+    def _walls(self) -> tuple[list[float], list[float]]:
+        known = sorted((e.at, e.wall) for e in self.events if e.wall)
+        return [at for at, _ in known], [wall for _, wall in known]
+
+    def wall(self, at: float) -> float:
+        """Unix time of an instant, from the journal's nearest earlier event."""
+        ats, walls = self._walls
+        if not ats:
+            return 0.0
+        near = max(0, bisect.bisect_right(ats, at) - 1)
+        return walls[near] + (at - ats[near])
+
+    def clock(self, at: float) -> str:
+        """An instant on the scenario's clock, to a tenth of a second."""
+        return clock(at - self.zero)
+
+    def instant(self, when: Instant) -> str:
+        """An instant with its bound, on the scenario's clock."""
+        return instant(when, self.zero)
+
+    @functools.cached_property
+    def said(self) -> list[Said]:
+        """What people and the script said."""
+        return self.of(Said)
+
+    def verbs(self, *verbs: str) -> list[Said]:
+        """What was said, by verb."""
+        return [said for said in self.said if said.verb in verbs]
+
+    @functools.cached_property
+    def hands(self) -> list[SandboxChanged]:
+        """What somebody other than ourselves did to the sandbox."""
+        return [change for change in self.of(SandboxChanged) if change.by not in OURS]
+
+    @functools.cached_property
+    def anyone(self) -> bool:
+        """Did anybody respond, or was anybody meant to?"""
+        return bool(self.said or self.hands or self.scenario.fixers.scripted)
+
+    @functools.cached_property
+    def reports(self) -> list[Reported]:
+        """Customers' reports and stakeholders' questions that came."""
+        return self.of(Reported)
+
+    @functools.cached_property
+    def loaded(self) -> bool:
+        """Did load run?"""
+        return bool(self.of(LoadStarted))
+
+    @functools.cached_property
+    def phases(self) -> list[tuple[str, float, float]]:
+        """Phases with begin and end on the journal's axis."""
+        begun = self.of(PhaseBegan)
+        ends = [*(phase.at for phase in begun[1:]), self.score.end]
+        return [(phase.phase, phase.at, end) for phase, end in zip(begun, ends, strict=False)]
+
+    @functools.cached_property
+    def reverted(self) -> float | None:
+        """When our own revert began, if something of ours was then still to be put back."""
+        began = next((at for name, at, _ in self.phases if name == "reverting"), None)
+        ours = any(i.how == "put-back" and i.called is not None for i in self.score.injections)
+        return began if ours else None
+
+    @functools.cached_property
+    def impacts(self) -> list[Incident]:
+        """Incidents that users could feel."""
+        return [incident for incident in self.score.incidents if incident.kind == "impact"]
+
+    @functools.cached_property
+    def injected(self) -> list[InjectionScore]:
+        """Injections that were made, or attempted."""
+        return [injection for injection in self.score.injections if injection.called is not None]
+
+    def verdicts(self, verdict: Verdict) -> list[HypothesisScore]:
+        """The hypotheses with a verdict."""
+        return [score for score in self.score.hypotheses if score.verdict is verdict]
+
+    def findings(self, *kinds: str) -> list[Finding]:
+        """Findings by kind, in order."""
+        return [finding for finding in self.score.findings if finding.kind in kinds]
+
+    @functools.cached_property
+    def unalerted(self) -> bool:
+        """Were users hit without any alert from monitoring?"""
+        told = any(a.source == "monitoring" and not a.pre_existing for a in self.score.alerts)
+        return bool(self.impacts) and not told
+
+    @functools.cached_property
+    def silent_rules(self) -> list[AlertRule]:
+        """Alert rules on SLIs that did not fire."""
+        fired = {alert.alert for alert in self.score.alerts}
+        return [
+            rule
+            for rule in self.scenario.alerts
+            if rule.when is not None and rule.name not in fired
+        ]
+
+    @functools.cached_property
+    def services(self) -> list[Service]:
+        """The services concerned, those that were hit first; owner and tier where the journal tells."""
+        known = self._declared
+        hit = dict.fromkeys(
+            name for target in self._targets for name in _services_of(target, known)
+        )
+        probed = [sli.service for sli in self.scenario.slis.values() if sli.service]
+        names = dict.fromkeys([*hit, *probed, *known])
+        return [
+            Service(
+                name,
+                known.get(name, {}).get("owner", ""),
+                known.get(name, {}).get("tier", ""),
+                name in hit,
+            )
+            for name in names
+        ]
+
+    @property
+    def _targets(self) -> list[str]:
+        armed = [event.injection.target for event in self.of(InjectionArmed)]
+        scored = [injection.target for injection in self.score.injections]
+        meant = [
+            target.service or target.slot or ""
+            if isinstance(target, SlotTarget)
+            else str(getattr(target, "link", ""))
+            for target in (getattr(entry.breaks, "target", None) for entry in self.scenario.faults)
+        ]
+        return [*scored, *armed, *meant]
+
+    @functools.cached_property
+    def _declared(self) -> dict[str, dict[str, str]]:
+        """What the runner noted of the sandbox's services: ``Noted(kind="services", data={name: {owner, tier}})``."""
+        return {
+            str(name): {str(key): str(value) for key, value in facts.items()}
+            for note in self.of(Noted)
+            if note.kind == "services"
+            for name, facts in note.data.items()
+            if isinstance(facts, dict)
+        }
+
+    @functools.cached_property
+    def owner(self) -> str:
+        """Who would own work on what was hit: the owning team where known."""
+        hit = [service for service in self.services if service.hit]
+        named = next((service.owner for service in hit if service.owner), "")
+        if named:
+            return named
+        return f"owner of {hit[0].name}" if hit else "service owner"
+
+    @functools.cached_property
+    def date(self) -> datetime.date:
+        """The day of the drill, UTC."""
+        wall = self.wall(0.0)
+        bounded = min(max(wall, 0.0), 250_000_000_000.0) if math.isfinite(wall) else 0.0
+        return datetime.datetime.fromtimestamp(bounded, datetime.UTC).date()
+
+    def named(self, incident: Incident) -> str:
+        """How to speak of an incident: nothing more is needed where there is one."""
+        return "the incident" if len(self.score.incidents) == 1 else f"incident {incident.number}"
+
+
+def _services_of(target: str, known: dict[str, dict[str, str]]) -> list[str]:
+    """``api-2`` is of ``api``; ``api-1->store`` is of both."""
+    ends = [end.strip() for end in target.split("->") if end.strip()]
+    return list(
+        itertools.chain.from_iterable(
+            [end] if end in known else [re.sub(r"-\d+$", "", end)] for end in ends
+        )
+    )

@@ -1,0 +1,410 @@
+"""Sections of the debrief to learn from.
+
+What the evidence shows is said; what only people can know is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gameday.scoring.accounts import causes
+from gameday.scoring.case import Case, listed, quoted, span
+from gameday.scoring.document import (
+    ActionItem,
+    Actions,
+    Block,
+    Bullets,
+    Cell,
+    Questions,
+    Section,
+    Table,
+    Why,
+    Whys,
+)
+from gameday.scoring.render import figures
+from gameday.scoring.score import Finding, Incident, State, Verdict
+
+__all__ = ["reflections"]
+
+
+def reflections(case: Case, items: Sequence[ActionItem]) -> list[Section]:
+    """The sections that have something to say, or one question to ask."""
+    sections = (
+        _findings(case, "well", "What went well"),
+        _findings(case, "poorly", "What went poorly"),
+        _findings(case, "lucky", "Where we got lucky"),
+        surprises(case),
+        factors(case),
+        five_whys(case),
+        lessons(case),
+        Section("actions", "Action items", (Actions(tuple(items)),)) if items else None,
+        questions(case),
+    )
+    return [section for section in sections if section is not None]
+
+
+def _line(case: Case, finding: Finding) -> str:
+    at = "" if finding.at is None else f"{case.clock(finding.at)}  "
+    return at + finding.text
+
+
+def _findings(case: Case, kind: str, name: str) -> Section | None:
+    found = case.findings(kind)
+    if not found:
+        return None
+    return Section(kind, name, (Bullets(tuple(_line(case, finding) for finding in found)),))
+
+
+def surprises(case: Case) -> Section | None:
+    """What surprised us, and what was not known at the time."""
+    blocks: list[Block] = []
+    found = case.findings("surprise")
+    if found:
+        blocks.append(Bullets(tuple(_line(case, finding) for finding in found)))
+    unknown = [line for incident in case.score.incidents for line in _unknown_then(case, incident)]
+    if unknown:
+        blocks.append(Bullets(tuple(unknown), "Not known at the time"))
+    if not blocks:
+        return None
+    return Section("surprises", "What surprised us, what was not known at the time", tuple(blocks))
+
+
+def _unknown_then(case: Case, incident: Incident) -> list[Cell]:
+    """Which knowledge was missing, and for how long."""
+    which = f" of incident {incident.number}" if len(case.score.incidents) > 1 else ""
+    when = incident.instants
+    lines: list[Cell] = []
+    if incident.kind == "false-alarm":
+        if {"alert", "all_clear"} <= when.keys():
+            length = figures.timing(span(when["alert"], when["all_clear"]))
+            lines.append(f"For {length}{which}, it was not known that nothing was broken.")
+        return lines
+    if {"onset", "detect"} <= when.keys():
+        length = figures.timing(span(when["onset"], when["detect"]))
+        lines.append(f"For {length} from the onset{which}, nothing told anybody.")
+    elif "onset" in when and case.impacts:
+        lines.append(f"From the onset{which} to the end of the drill, nothing told anybody.")
+    if {"detect", "identify"} <= when.keys():
+        length = figures.timing(span(when["detect"], when["identify"]))
+        lines.append(f"For another {length} the symptom was known and the cause was not.")
+    elif "detect" in when and case.anyone:
+        lines.append(
+            f"No diagnosis was recorded{which}: whether the cause was known, the journal does not say."
+        )
+    return lines
+
+
+def factors(case: Case) -> Section | None:
+    """Contributing factors: several, of systems and processes."""
+    if not case.score.incidents:
+        return None
+    items = [*_trigger(case), *_propagation(case), *_delays(case), *_pages(case)]
+    if not items:
+        return None
+    return Section("factors", "Contributing factors (root causes)", (Bullets(tuple(items)),))
+
+
+def _trigger(case: Case) -> list[Cell]:
+    if causes(case):
+        lines: list[Cell] = [f"The trigger was this drill’s own: {causes(case)}."]
+    elif any(i.kind == "false-alarm" for i in case.score.incidents):
+        lines = ["An alert that nothing in the system had caused."]
+    else:
+        lines = ["No fault of this drill’s: the cause is not known from the journal."]
+    lines += [
+        f"Users were hit in incident {i.number} without a fault of ours in force."
+        for i in case.impacts
+        if not i.injections and case.injected
+    ]
+    return lines
+
+
+def _propagation(case: Case) -> list[Cell]:
+    """What carried the trigger to users."""
+    errors = sorted(case.score.impact.errors.items(), key=lambda item: (-item[1], item[0]))
+    lines: list[Cell] = [
+        f"It reached users as {name} ({figures.count(number, 'time')}): what stands between, such as health "
+        "checks, timeouts and retries, let it through."
+        for name, number in errors[:1]
+    ]
+    lines += [
+        f"The belief {quoted(score.claim)} did not hold."
+        for score in case.verdicts(Verdict.REFUTED)
+        if _is_sli(case, score.expect)
+    ]
+    return lines
+
+
+def _is_sli(case: Case, expect: str) -> bool:
+    return any(expect.strip().startswith(name) for name in case.scenario.slis)
+
+
+def _delays(case: Case) -> list[Cell]:
+    """What made it last."""
+    lines: list[Cell] = []
+    for incident in case.impacts:
+        name = case.named(incident)
+        detect = incident.timings.get("time_to_detect")
+        if detect is not None and detect.state is State.CENSORED:
+            lines.append(
+                f"Nothing detected {name}: alerts, declarations and reports were all absent."
+            )
+        elif (
+            detect is not None
+            and detect.state is State.MEASURED
+            and _share(incident, "onset", "detect") > 0.3
+        ):
+            lines.append(f"Detection took {figures.timing(detect)} of {name}.")
+        if _share(incident, "identify", "mitigate") > 0.3:
+            length = figures.timing(
+                span(incident.instants["identify"], incident.instants["mitigate"])
+            )
+            lines.append(f"From the diagnosis to the mitigation of {name} it took {length}.")
+        if incident.relapses:
+            lines.append(f"A mitigation of {name} did not hold.")
+    silent = [rule.name for rule in case.silent_rules] if case.unalerted else []
+    if silent:
+        verb = "rule" if len(silent) == 1 else "rules"
+        lines.append(f"The {verb} of {listed(silent)} did not match what happened.")
+    return lines
+
+
+def _share(incident: Incident, first: str, last: str) -> float:
+    """The share of the time to mitigated that one step took."""
+    when = incident.instants
+    if not {"onset", "mitigate", first, last} <= when.keys():
+        return 0.0
+    whole = span(when["onset"], when["mitigate"]).value or 0.0
+    part = span(when[first], when[last]).value or 0.0
+    return part / whole if whole > 0 else 0.0
+
+
+def _pages(case: Case) -> list[Cell]:
+    fired = {alert.alert for alert in case.score.alerts}
+    bare = [
+        r.name for r in case.scenario.alerts if r.name in fired and not (r.first_step and r.verify)
+    ]
+    lines: list[Cell] = [
+        f"The page {name} did not say where to verify it, or what to try first." for name in bare
+    ]
+    failed = sorted({name for alert in case.score.alerts for name in alert.failed_channels})
+    lines += [f"The channel {name} did not deliver." for name in failed]
+    hints = case.verbs("hint")
+    if hints:
+        lines.append(
+            f"What was needed stood in no runbook: {figures.count(len(hints), 'hint')} asked for."
+        )
+    return lines
+
+
+def five_whys(case: Case) -> Section | None:
+    """Questions, with the evidence at hand; the answers are for the people concerned."""
+    if case.impacts:
+        items = _whys_of_impact(case)
+    elif any(i.kind == "false-alarm" for i in case.score.incidents):
+        items = _whys_of_false_alarm(case)
+    else:
+        return None
+    return Section("whys", "Five whys", (Whys(tuple(items)),))
+
+
+def _whys_of_impact(case: Case) -> list[Why]:
+    incident = case.impacts[0]
+    cause = causes(case)
+    errors = sorted(case.score.impact.errors.items(), key=lambda item: (-item[1], item[0]))
+    seen = f"{errors[0][0]}, {figures.count(errors[0][1], 'time')}" if errors else "the SLIs above"
+    silent = listed(rule.name for rule in case.silent_rules) if case.unalerted else ""
+    detect = incident.timings.get("time_to_detect")
+    mitigate = incident.timings.get("time_to_mitigate")
+    tested = listed(quoted(s.claim) for s in case.verdicts(Verdict.REFUTED))
+    return [
+        Why(
+            f"Why did users notice{' that ' + cause if cause else ''}?",
+            f"Outside the steady state for {figures.figure(*case.score.impact.outside)}.",
+        ),
+        Why("Why did what stands between them and the fault let it through?", f"Users met {seen}."),
+        Why(
+            "Why was it noticed when it was, and not earlier?",
+            (
+                f"{figures.to_timing('detected', detect)[:1].upper()}{figures.to_timing('detected', detect)[1:]}"
+                if detect
+                else "No time to detect is known"
+            )
+            + (f", by {detect.source}" if detect and detect.source else "")
+            + (f"; silent: {silent}" if silent else "")
+            + ".",
+        ),
+        Why(
+            "Why did it take as long as it did to cut the impact?",
+            f"{_capital(figures.to_timing('mitigated', mitigate)) if mitigate else 'No time to mitigate is known'}."
+            + _asked(case),
+        ),
+        Why(
+            "Why did nothing show this before the drill?",
+            f"Until today we believed: {tested}."
+            if tested
+            else "Which test, review or alert could have?",
+        ),
+    ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _asked(case: Case) -> str:
+    hints = len(case.verbs("hint"))
+    return f" {figures.count(hints, 'hint')} asked for." if hints else ""
+
+
+def _whys_of_false_alarm(case: Case) -> list[Why]:
+    alerts = [alert for alert in case.score.alerts if alert.incident]
+    names = listed(dict.fromkeys(alert.alert for alert in alerts)) or "an alert"
+    incident = next(i for i in case.score.incidents if i.kind == "false-alarm")
+    clear = incident.timings.get("time_to_all_clear")
+    ack = incident.timings.get("time_to_acknowledge")
+    return [
+        Why(
+            f"Why could {names} fire while nothing was broken?",
+            "No fault was in force, and no SLI left its steady state.",
+        ),
+        Why(
+            "Why was the page taken for real, or not?",
+            f"{_capital(figures.to_timing('acknowledged', ack))}."
+            if ack
+            else "No acknowledgement is known.",
+        ),
+        Why(
+            "Why did it take as long as it did to know that nothing was broken?",
+            f"{_capital(figures.to_timing('cleared', clear))}."
+            if clear
+            else "No all-clear is known.",
+        ),
+        Why("Why does the page not say how to tell?", _verify(case)),
+        Why(
+            "Why would the next false alarm be noticed sooner?",
+            "What changed in the page, the rule or the runbook since?",
+        ),
+    ]
+
+
+def _verify(case: Case) -> str:
+    told = [rule.verify for rule in case.scenario.alerts if rule.verify]
+    return f"It says: “{told[0]}”" if told else "The page does not say where to verify it."
+
+
+def lessons(case: Case) -> Section | None:
+    """Lessons about systems, processes and people: what the evidence says, and what it cannot."""
+    if not case.score.incidents:
+        return None
+    rows: list[tuple[Cell, ...]] = [
+        ("Systems", _system_lesson(case), "Where else would the same thing happen?"),
+        (
+            "Processes",
+            _process_lesson(case),
+            "Which step would you do differently, and what would make it the easy one?",
+        ),
+        ("People", _people_lesson(case), "What did somebody know that is written nowhere?"),
+    ]
+    return Section(
+        "lessons",
+        "Lessons",
+        (Table("Lessons", ("About", "The evidence", "For you to answer"), tuple(rows)),),
+    )
+
+
+def _system_lesson(case: Case) -> str:
+    held = [s for s in case.verdicts(Verdict.SUPPORTED) if _is_sli(case, s.expect)]
+    broke = [s for s in case.verdicts(Verdict.REFUTED) if _is_sli(case, s.expect)]
+    parts = []
+    if broke:
+        parts.append(f"Did not hold: {listed(s.expect for s in broke)}")
+    if held:
+        parts.append(f"Held: {listed(s.expect for s in held)}")
+    return ". ".join(parts) + "." if parts else "No hypothesis on an SLI was decided."
+
+
+def _process_lesson(case: Case) -> str:
+    incident = case.score.incidents[0]
+    words = (
+        ("time_to_detect", "detected"),
+        ("time_to_acknowledge", "acknowledged"),
+        ("time_to_identify", "identified"),
+        ("time_to_mitigate", "mitigated"),
+        ("time_to_all_clear", "cleared"),
+    )
+    known = [
+        figures.to_timing(word, timing)
+        for name, word in words
+        if (timing := incident.timings.get(name))
+        and timing.state in (State.MEASURED, State.CENSORED)
+    ]
+    which = f"In incident {incident.number}: " if len(case.score.incidents) > 1 else ""
+    return (
+        f"{which}{_capital(listed(known)) if not which else listed(known)}."
+        if known
+        else "No step was timed."
+    )
+
+
+def _people_lesson(case: Case) -> str:
+    if not case.anyone:
+        return "No fixer took part."
+    given = figures.count(len(case.verbs("update")), "update") + " given"
+    hints = len(case.verbs("hint"))
+    asked = f"{figures.count(hints, 'hint')} asked for" if hints else "no hint asked for"
+    roles = listed(dict.fromkeys(said.role for said in case.said)) or "nobody"
+    scripted = all(said.scripted for said in case.said) and bool(case.said)
+    who = (
+        "The scripted fixer responded; nobody’s practice was tested"
+        if scripted
+        else f"Spoke up: {roles}"
+    )
+    return f"{who}. {given}, {asked}."
+
+
+def questions(case: Case) -> Section:
+    """For the discussion: the scenario's own, and ours from the evidence."""
+    blocks: list[Block] = []
+    own = tuple(" ".join(question.split()) for question in case.scenario.debrief.questions)
+    if own:
+        blocks.append(Questions(own, "From the scenario"))
+    blocks.append(Questions(tuple(_from_evidence(case)), "From the evidence" if own else ""))
+    return Section("questions", "Questions for the discussion", tuple(blocks))
+
+
+def _from_evidence(case: Case) -> list[str]:
+    asked: list[str] = []
+    if not case.findings("well"):
+        asked.append("What went well, and how do we make sure that it does so again?")
+    if not case.findings("poorly") and case.score.incidents:
+        asked.append("What was harder than it needed to be?")
+    if not case.findings("lucky") and case.impacts:
+        asked.append("What would have happened at ten times the load, or at four in the morning?")
+    for score in case.verdicts(Verdict.REFUTED)[:3]:
+        asked.append(f"We believed: {quoted(score.claim)}. What made us believe it?")
+    for claim in case.score.claims:
+        if claim.held is False:
+            asked.append(
+                f"At {case.clock(claim.at)} “{claim.verb}” was said while the measurements did not agree. "
+                "What did it look like from where it was said?"
+            )
+    if (
+        any("detect" in i.instants and "identify" not in i.instants for i in case.impacts)
+        and case.anyone
+    ):
+        asked.append("No diagnosis was recorded. How was it decided what to do?")
+    if case.verbs("hint"):
+        asked.append("Which knowledge did the hints stand in for, and where does it belong?")
+    if any(i.relapses for i in case.score.incidents):
+        asked.append("How could we have seen that the first mitigation would not hold?")
+    if case.impacts:
+        asked.append("Who needed to know, and did not hear of it?")
+    if not case.injected and not case.score.incidents:
+        asked.append(
+            "What does this drill need before it can begin?"
+            if case.score.exit_code
+            else "What did the control show about the way we measure?"
+        )
+    asked.append("What surprised you?")
+    return list(dict.fromkeys(asked))[:10]
