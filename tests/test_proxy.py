@@ -514,6 +514,38 @@ def test_a_taken_port_is_said() -> None:
     run(test)
 
 
+def test_alone_it_serves_until_told_to_stop() -> None:
+    argv = [sys.executable, "-m", "gameday.injectors.sandbox.proxy"]
+    bad = subprocess.run([*argv, f"{HOST}:1", "--toxic", "fog"], capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert bad.stderr.splitlines() == [
+        "a link has no fault 'fog'",
+        "  There are: latency, blackhole, reset, bandwidth.",
+    ]
+    with (
+        socket.create_server((HOST, 0)) as server,
+        subprocess.Popen(
+            [*argv, f"{HOST}:{server.getsockname()[1]}", "--toxic", "latency:delay=0.1"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as proxy,
+    ):
+        try:
+            assert proxy.stdout is not None
+            host, _, port = proxy.stdout.readline().strip().partition(":")
+            with socket.create_connection((host, int(port))) as client:
+                served, _ = server.accept()
+                with served:
+                    start = time.monotonic()
+                    served.sendall(b"hello")
+                    assert client.recv(64) == b"hello"
+                    assert time.monotonic() - start >= 0.1
+                    proxy.terminate()
+                    assert proxy.wait(10) == 0
+        finally:
+            proxy.kill()
+
+
 # --- what is refused ----------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from gameday.injectors.sandbox.proxy.stats import Stats
 __all__ = ["LinkProxy"]
 
 _BACKLOG = 1024
-_BUFFER = 1 << 20  # measured: in bulk a third quicker than 256 KiB, and 4 MiB is no better
+_BUFFER = 1 << 20  # measured: in bulk a third quicker than 256 KiB, and 2 MiB is no better
 _ACCEPTS = 64  # connections accepted before others get their turn
 _ACCEPT_PAUSE = 0.1  # seconds, when file descriptors have run out
 _ORPHANS = 128
