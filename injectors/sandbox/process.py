@@ -25,6 +25,7 @@ __all__ = [
     "boot_id",
     "find_by_environment",
     "find_by_session",
+    "has_environment",
     "is_alive",
     "is_stopped",
     "process_id",
@@ -40,6 +41,7 @@ __all__ = [
 
 _DEAD = "ZXx"
 _STOPPED = "Tt"
+_EXEC_TRIES, _EXEC_PAUSE = 4, 0.0005
 
 
 class Stat(msgspec.Struct, frozen=True):
@@ -191,15 +193,36 @@ def find_by_environment(name: str, value: str) -> tuple[ProcessId, ...]:
     wanted = f"{name}={value}".encode()
     found = []
     for pid in processes():
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - in a loop over /proc
-                hit = wanted in file.read().split(b"\0")
-        except OSError:
-            continue
-        process = process_id(pid) if hit and pid != os.getpid() else None
+        hit = pid != os.getpid() and wanted in _environment(pid).split(b"\0")
+        process = process_id(pid) if hit else None
         if process is not None:
             found.append(process)
     return tuple(found)
+
+
+def has_environment(pid: int) -> bool:
+    """Whether the process can be found by its environment yet; in the midst of its exec it has none."""
+    return bool(_environment(pid))
+
+
+def _environment(pid: int) -> bytes:
+    """The environment with which a process was started; empty if that cannot be seen.
+
+    In the midst of its exec a process has none for a moment. Kernel threads never have one.
+    """
+    for _ in range(_EXEC_TRIES):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - in a loop over /proc
+                text = file.read()
+        except OSError:
+            return b""
+        if text:
+            return text
+        stat = read_stat(pid)
+        if stat is None or stat.session == 0 or stat.state in _DEAD:
+            return b""
+        time.sleep(_EXEC_PAUSE)
+    return b""
 
 
 def find_by_session(leaders: Iterable[ProcessId]) -> tuple[ProcessId, ...]:

@@ -83,7 +83,7 @@ class LocalSandbox(Sandbox):
             SandboxError: if a service does not become healthy, with the end of its log.
                 Nothing is left then.
         """
-        await launch.launch(
+        supervisor = await launch.launch(
             cluster, ref, log_dir=log_dir, owners=owners, folder=folder, isolate=isolate
         )
         started = False
@@ -91,8 +91,10 @@ class LocalSandbox(Sandbox):
             await Client(Path(ref.address)).ask(orders.Up(), orders.Done, within=600.0)
             started = True
         except SandboxGone as error:
+            await anyio.sleep(0.05)
+            how = launch.how_it_ended(supervisor) or "without a word"
             raise SandboxError(
-                "the sandbox's supervisor ended while it started the cluster",
+                f"the sandbox's supervisor ended while it started the cluster, {how}",
                 hint=launch.tail(log_dir / launch.LOG),
             ) from error
         finally:

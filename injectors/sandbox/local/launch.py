@@ -22,7 +22,7 @@ from gameday.injectors.undo import ProcessId, SandboxRef
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.local.cluster import Cluster, Service
 
-__all__ = ["LOG", "launch", "plan_ref", "tail"]
+__all__ = ["LOG", "how_it_ended", "launch", "plan_ref", "tail"]
 
 LOG = "supervisor.log"
 
@@ -106,8 +106,12 @@ async def launch(
     owners: Sequence[ProcessId],
     folder: Path,
     isolate: bool,
-) -> None:
-    """Start the supervisor; it takes orders at once, and starts the services when told to."""
+) -> int:
+    """Start the supervisor; it takes orders at once, and starts the services when told to.
+
+    Returns:
+        The supervisor's pid; it is our child.
+    """
     from gameday.injectors.sandbox.local import templates  # a template engine: only here
 
     spec = orders.Spec(
@@ -128,16 +132,16 @@ async def launch(
         listener.bind(str(run / orders.SOCKET))
         (run / orders.SOCKET).chmod(0o600)
         listener.listen(64)
-        _spawn(ref, listener.fileno(), log_dir / LOG, isolate)
+        return _spawn(ref, listener.fileno(), log_dir / LOG, isolate)
 
 
-def _spawn(ref: SandboxRef, listener: int, log: Path, isolate: bool) -> None:
+def _spawn(ref: SandboxRef, listener: int, log: Path, isolate: bool) -> int:
     """The listener is handed over open: whoever connects waits until the supervisor can answer."""
     inherited = 3 if listener != 3 else 4
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GAMEDAY_")}
     environment |= {"GAMEDAY_SANDBOX": ref.options["tag"], "GAMEDAY_ISOLATE": str(int(isolate))}
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    os.posix_spawn(
+    return os.posix_spawn(
         sys.executable,
         [sys.executable, "-m", _MODULE, ref.address, str(inherited)],
         environment,
@@ -157,6 +161,18 @@ def _spawn(ref: SandboxRef, listener: int, log: Path, isolate: bool) -> None:
             signals.SIGPIPE,
         ],
     )
+
+
+def how_it_ended(pid: int) -> str:
+    """How our child ended, and forget it; empty if it still runs, or another has forgotten it."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return ""
+    if not ended:
+        return ""
+    code = os.waitstatus_to_exitcode(status)
+    return f"killed by {signals.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -25,6 +25,7 @@ __all__ = ["Runtime"]
 
 _TEARDOWN_GRACE = 1.0
 _BURNER = "while True: pass"
+_BURNER_WITHIN = 1.0
 
 
 class Runtime:
@@ -50,6 +51,12 @@ class Runtime:
         self._all_cpus = frozenset(os.sched_getaffinity(0))
         apart = os.environ.get("GAMEDAY_ISOLATE") != "0"
         self._groups = cgroups.Groups.make(spec.tag) if apart else None
+
+    def end(self, why: str) -> None:
+        """Let it be over; the first reason goes into the supervisor's log."""
+        if not self.over.is_set():
+            print(f"the sandbox ends: {why}", file=sys.stderr, flush=True)
+            self.over.set()
 
     # Changes
 
@@ -395,7 +402,7 @@ class Runtime:
 
     # Faults on the CPU
 
-    def burn(self, slot: str, tag: str, workers: int) -> None:
+    async def burn(self, slot: str, tag: str, workers: int) -> None:
         """Pin the slot's process to one CPU and start burners there."""
         replica = self.find(slot)
         who = replica.status().process
@@ -409,13 +416,21 @@ class Runtime:
         for member in process.tree(who):
             process.set_affinity(member, [cpu])
         helpers = self._helpers.setdefault(tag, [])
-        helpers += [self._burner(tag, cpu) for _ in range(workers - len(helpers))]
+        helpers += [self._burner(tag) for _ in range(workers - len(helpers))]
+        # Pinned only once it can be seen by its tag: among the others that would take long.
+        for helper in helpers:
+            deadline = time.monotonic() + _BURNER_WITHIN
+            while not process.has_environment(helper.pid):
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.001)
+            process.set_affinity(helper.identity, [cpu])
 
-    def _burner(self, tag: str, cpu: int) -> Child:
+    def _burner(self, tag: str) -> Child:
         environment = {"GAMEDAY_SANDBOX": self.spec.tag, "GAMEDAY_HELPER": tag}
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            child = Child(
+            return Child(
                 [sys.executable, "-I", "-S", "-c", _BURNER, tag],
                 environment=environment,
                 folder="/",
@@ -423,8 +438,6 @@ class Runtime:
             )
         finally:
             os.close(null)
-        process.set_affinity(child.identity, [cpu])
-        return child
 
     def burning(self) -> tuple[int, ...]:
         """CPUs on which burners run."""

@@ -56,7 +56,7 @@ def _end_with(runtime: Runtime, owners: tuple[ProcessId, ...], init: int) -> lis
     """End at SIGTERM and SIGINT, when all owners are gone, and when our init is."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, runtime.over.set)
+        loop.add_signal_handler(number, runtime.end, f"it was sent {number.name}")
     left: set[int] = set()
     watched = []
 
@@ -64,7 +64,7 @@ def _end_with(runtime: Runtime, owners: tuple[ProcessId, ...], init: int) -> lis
         loop.remove_reader(pidfd)
         left.discard(pidfd)
         if not left:
-            runtime.over.set()
+            runtime.end("all of its owners are gone")
 
     for owner in owners:
         try:
@@ -76,14 +76,14 @@ def _end_with(runtime: Runtime, owners: tuple[ProcessId, ...], init: int) -> lis
             left.add(pidfd)
             loop.add_reader(pidfd, gone, pidfd)
     if owners and not left:
-        runtime.over.set()
+        runtime.end("all of its owners were gone before it began")
     if init:
         pidfd = os.pidfd_open(init)
         watched.append(pidfd)
 
         def init_gone() -> None:
             loop.remove_reader(pidfd)
-            runtime.over.set()
+            runtime.end("the first process of its pid namespace has ended")
 
         loop.add_reader(pidfd, init_gone)
     return watched
@@ -171,7 +171,7 @@ class _Door:
             answer = orders.Failed(str(error))
         await _send(client, answer)
         if isinstance(answer, orders.Failed) and self._up is not None and self._up_failed():
-            self._runtime.over.set()
+            self._runtime.end("it could not be brought up")
 
     def _up_failed(self) -> bool:
         return self._up is not None and self._up.done() and self._up.exception() is not None
@@ -214,7 +214,7 @@ class _Door:
             case orders.Up():
                 await self._bring_up()
             case orders.Down():
-                runtime.over.set()
+                runtime.end("it was told to")
                 await (
                     asyncio.Event().wait()
                 )  # our end closes the connection, and that is the answer
@@ -265,7 +265,7 @@ class _Door:
         runtime = self._runtime
         match order:
             case orders.Burn(slot, tag, workers):
-                runtime.burn(slot, tag, workers)
+                await runtime.burn(slot, tag, workers)
             case orders.Burning():
                 return orders.Cpus(runtime.burning())
             case orders.EndHelpersOf(tag):
