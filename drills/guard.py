@@ -4,7 +4,7 @@
 every signal that can be ignored, holds nothing of the runner's but a socket, and
 has imported all that it will need before it says that it is ready.
 
-    the socket closes without `Done`    the runner died
+    it ends, or lets go of the socket   the runner died
     no `Beat` for a while               it hangs, or is stopped      } CLOCK_MONOTONIC
     the hard deadline has passed        it does not come to an end   } CLOCK_BOOTTIME
 
@@ -29,20 +29,13 @@ import anyio.lowlevel
 import msgspec
 
 from gameday.drills import state
+from gameday.drills.ending import end_runner
 from gameday.drills.folder import DrillFolder
 from gameday.drills.recover import recover
 from gameday.drills.undo_log import read_undo_log
 from gameday.drills.wire import Wire
 from gameday.injectors.errors import GamedayError
-from gameday.injectors.sandbox.process import (
-    find_by_environment,
-    find_by_session,
-    is_alive,
-    process_id,
-    read_stat,
-    signal_process,
-    wait_gone,
-)
+from gameday.injectors.sandbox.process import is_alive, read_stat
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["Answer", "Beat", "Beaten", "Done", "Ended", "Failed", "Limit", "Order", "Ready"]
@@ -50,7 +43,8 @@ __all__ += ["Register", "Settings", "boottime", "main"]
 
 _POLL = 0.2
 _STALL = 1.0
-_KILL_WITHIN = 3.0
+_LAST_WORDS = 5.0
+_PAUSES = (0.3, 1.0, 3.0, 10.0)
 _PRELOADED = (
     "gameday.injectors.sandbox.connect",
     "gameday.drills.channels.delivery",
@@ -165,6 +159,7 @@ class _Guard:
         self._limit = settings.limit
         self._beat = time.monotonic()
         self._done = False
+        self._closed = 0.0  # when the runner was found to have let go of us
         stat = read_stat(settings.runner.pid)
         self._session = stat.session if stat else -1
 
@@ -230,8 +225,10 @@ class _Guard:
                     self._done = True
 
     def _complaint(self) -> str:
-        if self._wire.closed or not is_alive(self._settings.runner):
+        if not is_alive(self._settings.runner):
             return "the runner has died"
+        if self._wire.closed:
+            return self._let_go()
         silent = time.monotonic() - self._beat
         if silent > self._settings.late:
             return f"the runner gave no sign of life for {silent:.1f} s"
@@ -239,33 +236,19 @@ class _Guard:
             return "the drill has lasted longer than it may"
         return ""
 
+    def _let_go(self) -> str:
+        """The runner lives, but has let go of us: if nothing is at stake, let it say why and end."""
+        left = self._left_over()
+        now = time.monotonic()
+        self._closed = self._closed or now
+        if left.left or left.problems or now - self._closed > _LAST_WORDS:
+            return "the runner has let go of its watchdog"
+        time.sleep(_POLL)
+        return ""
+
     def _end_runner(self) -> None:
-        """End the runner first, then its helpers, until none is left."""
-        deadline = time.monotonic() + _KILL_WITHIN
-        found = {self._settings.runner}
-        while found and time.monotonic() < deadline:
-            for process in found:
-                self._kill(process)
-            wait_gone(found, max(0.0, deadline - time.monotonic()))
-            found = self._left()
-        for process in found:
-            _log(f"process {process.pid} does not end")
-
-    def _left(self) -> set[ProcessId]:
-        found = {*self._helpers, *find_by_session(self._helpers)}
-        for process in find_by_environment("GAMEDAY_DRILL", self._settings.drill):
-            stat = read_stat(process.pid)
-            if stat is not None and stat.session == self._session:
-                found.add(process)
-        found.discard(process_id(os.getpid()) or self._settings.runner)
-        return {process for process in found if is_alive(process)}
-
-    def _kill(self, process: ProcessId) -> None:
-        try:
-            if signal_process(process, signals.SIGKILL):
-                _log(f"ended process {process.pid}")
-        except OSError as error:
-            _log(f"process {process.pid} cannot be ended: {error.strerror}")
+        settings = self._settings
+        end_runner(settings.runner, settings.drill, self._helpers, self._session, log=_log)
 
     def _put_back(self) -> int:
         self._recover(insist=True)
@@ -300,7 +283,9 @@ class _Guard:
             _log(error.message)
 
     async def _recover_all(self, insist: bool) -> None:
-        await recover(self._folder, by="watchdog", wait=2.0, insist=insist, log=_log)
+        await recover(
+            self._folder, by="watchdog", pauses=_PAUSES, wait=2.0, insist=insist, log=_log
+        )
 
 
 def boottime() -> float:

@@ -73,14 +73,15 @@ class _Story(View):
             self.phase = event.phase
             if event.phase == "running":
                 self.begun = event.at
-        if type(event).__name__ in _QUIET:
-            return
+        quiet = type(event).__name__ in _QUIET
         for told in self.narrator.tell(event):
+            if quiet:
+                continue
             self.console.print(self._line(event.at, told), soft_wrap=True)
 
     def _line(self, at: float, told: Told) -> Text:
         since = at - self.begun if self.begun is not None else at
-        stamp = clock(since) if self.begun is not None else " starting"[:8].ljust(8)
+        stamp = clock(since) if self.begun is not None else " --:----"
         line = Text(f"{stamp}  ", style="dim")
         style = _STYLES.get(told.lane, "")
         line.append(f"{_SIGNS.get(told.lane, ' ')} ", style=style)

@@ -30,10 +30,13 @@ from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone, by_hand
 __all__ = ["Connect", "check_recovered", "recover"]
 
 Connect = Callable[[SandboxRef], Awaitable[Sandbox]]
+SandboxKey = tuple[str, str]
 
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds before each further round over what failed."""
 _CONNECT_LIMIT = 10.0
+_HURRIED = 1.0
+"""Seconds for each step of a sandbox that has let one run into its limit, in the same round."""
 
 
 async def recover(
@@ -120,6 +123,7 @@ class _Recovery:
         self._resolve_page = resolve_page
         self._limit = limit
         self._log = log
+        self._slow: set[SandboxKey] = set()
         self._axis = _Axis(folder.journal)
 
     async def run(self, pauses: tuple[float, ...]) -> list[Undone]:
@@ -143,7 +147,8 @@ class _Recovery:
         """Try each once; what failed is left."""
         failed = []
         async with AsyncExitStack() as boxes:
-            found: dict[tuple[str, str], Sandbox | SandboxGone] = {}
+            found: dict[SandboxKey, Sandbox | SandboxGone] = {}
+            self._slow.clear()
             for armed in left:
                 result = await self._undo(armed, found, boxes)
                 results[armed.id] = result
@@ -155,16 +160,18 @@ class _Recovery:
     async def _undo(
         self,
         armed: Armed,
-        found: dict[tuple[str, str], Sandbox | SandboxGone],
+        found: dict[SandboxKey, Sandbox | SandboxGone],
         boxes: AsyncExitStack,
     ) -> Undone:
         key = armed.sandbox.kind, armed.sandbox.address
         try:
             if key not in found:
                 found[key] = await self._reach(armed.sandbox, boxes)
-            result = await undo_one(
-                armed, found[key], resolve_page=self._resolve_page, limit=self._limit
-            )
+            limit = min(self._limit, _HURRIED) if key in self._slow else self._limit
+            called = time.monotonic()
+            result = await undo_one(armed, found[key], resolve_page=self._resolve_page, limit=limit)
+            if result.outcome is Outcome.FAILED and time.monotonic() - called >= limit:
+                self._slow.add(key)
         except (GamedayError, OSError, TimeoutError, ImportError) as error:
             why = str(error) or type(error).__name__
             hands = "; ".join(by_hand(step, armed.sandbox) for step in armed.steps)

@@ -21,7 +21,7 @@ from gameday.drills.durable import replace_file
 from gameday.drills.folder import DrillFolder
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, StorageError
-from gameday.injectors.sandbox.process import is_alive, process_id
+from gameday.injectors.sandbox.process import is_alive, is_stopped, process_id
 from gameday.injectors.undo import ProcessId, SandboxRef
 
 __all__ = [
@@ -68,8 +68,9 @@ class OpenDrill(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def guarded(self) -> bool:
-        """True while its watchdog lives: then it puts everything back by itself."""
-        return self.watchdog is not None and is_alive(self.watchdog)
+        """True while its watchdog lives and is not stopped: then it puts everything back by itself."""
+        watchdog = self.watchdog
+        return watchdog is not None and is_alive(watchdog) and not is_stopped(watchdog)
 
     @property
     def where(self) -> DrillFolder:

@@ -49,7 +49,10 @@ class _Descriptor(Protocol):
 
 
 class Watchdog:
-    """A watchdog that was started. Made by `start`."""
+    """A watchdog that was started; made by `start`.
+
+    Keep it: a runner that lets go of it without `done` is taken for dead.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], wire: Wire[guard.Answer]) -> None:
         self._process = process
@@ -126,6 +129,7 @@ class Watchdog:
             self._receive()
             if self._failure or self._dead() or time.monotonic() > deadline:
                 why = self._failure or ("it ended" if self._dead() else "it does not answer")
+                self._end()
                 raise Refused(
                     f"the watchdog does not stand: {why}; without it nothing is broken",
                     hint="Its log is logs/watchdog.log in the drill's folder.",
@@ -177,11 +181,15 @@ class Watchdog:
                 self._receive()
             while self._process.poll() is None:  # noqa: ASYNC110 - no event tells
                 await anyio.sleep(0.005)
+        self._end()
+        return self._ended or guard.Ended()
+
+    def _end(self) -> None:
+        """End the process; harmless to repeat."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         self._wire.close()
-        return self._ended or guard.Ended()
 
     def _dead(self) -> bool:
         return self._wire.closed or self._process.poll() is not None

@@ -1,0 +1,58 @@
+# `make drill` and `make test` are all that a fresh machine needs to know.
+# Everything goes into .venv; nothing is installed system-wide.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCENARIO ?= api-node-failure
+
+.DEFAULT_GOAL := help
+.PHONY: help drill test bench truth lint types docs wheel clean
+
+help: ## Show this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-failure).
+	@# Exit code 1 is a refuted hypothesis: a finding, not a failure of the drill.
+	$(BIN)/gameday run $(SCENARIO) || [ $$? -eq 1 ]
+
+test: $(VENV)/.dev ## Set up what testing needs and run the tests.
+	$(BIN)/pytest
+
+bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
+	$(BIN)/python tests/benchmarks/run.py
+
+truth: $(VENV)/.dev ## Fifty real drills with outages from outside, against their true instants.
+	$(BIN)/python tests/benchmarks/truth.py
+
+lint: $(VENV)/.dev ## Format and lint check.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev ## Check types, strictly.
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## Check that docs, schema and reference pages are current and their links lead somewhere.
+	$(BIN)/python docs/check.py
+
+wheel: $(VENV)/.dev ## Build the wheel.
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove what was built.
+	rm -rf $(VENV) build dist src/*.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Gameday needs Python 3.11 or later; found $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "This Python has no venv module; on Debian: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.drill: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ $(VENV)/.drill
