@@ -1,7 +1,8 @@
-"""The laws, for every registered fault: on thousands of fake clusters, and on real processes."""
+"""The laws, for every registered fault: on fake clusters of every shape."""
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,11 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gameday.injectors import registry
+from gameday.injectors import laws, registry
 from gameday.injectors.errors import Unsupported, UsageError
-from gameday.injectors.fault import Evidence, Fault, exclude_each_other
+from gameday.injectors.fault import (
+    Aim,
+    Evidence,
+    Fault,
+    Injection,
+    SlotTarget,
+    exclude_each_other,
+)
 from gameday.injectors.laws import LAWS, Law, Trial, undo_needs_only_json
+from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.fake import FakeClock, FakeSandbox
+from gameday.injectors.undo import EndHelpers, SignalProcess, StartSlot, Step
 
 KINDS = registry.known_kinds(third_party=True)
 
@@ -210,3 +220,112 @@ def test_the_order_of_slots_that_are_hit_is_the_sandboxes() -> None:
         partial(make("process.kill", {"service": "a", "count": 12}).plan), box, Random(3)
     )
     assert [injection.target for injection in plan] == [f"a-{n}" for n in range(1, 13)]
+
+
+# The laws have teeth: each of these faults breaks one, and is caught.
+
+
+class Offender(Fault):
+    """A pause, done right; each subclass does one thing wrong."""
+
+    needs = ("processes",)
+    target: SlotTarget
+
+    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
+        return [
+            self.injection(aim.slot, *self.steps(aim), tag=aim.tag, before=aim.process)
+            for aim in await self.aim(box, rng)
+        ]
+
+    def steps(self, aim: Aim) -> list[Step]:
+        return [SignalProcess(aim.slot, aim.process, signal.SIGCONT)]
+
+    async def inject(self, box: Sandbox, injection: Injection) -> None:
+        await self.send(box, injection, signal.SIGSTOP)
+
+    async def look(self, box: Sandbox, injection: Injection) -> Evidence:
+        paused = (await box.processes.status(injection.target)).state == "paused"
+        return Evidence(paused, paused, f"paused: {paused}", box.now())
+
+
+class PlansInDeed(Offender, kind="bad.plans-in-deed"):
+    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
+        plan = await super().plan(box, rng)
+        await self.inject(box, plan[0])
+        return plan
+
+
+class PlansByLuck(Offender, kind="bad.plans-by-luck"):
+    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
+        return await super().plan(box, Random())
+
+
+class Forgetful(Offender, kind="bad.forgetful"):
+    def steps(self, aim: Aim) -> list[Step]:
+        return [StartSlot(aim.slot)]
+
+
+class Rough(Offender, kind="bad.rough"):
+    """Puts back with a hammer, needed or not."""
+
+    def steps(self, aim: Aim) -> list[Step]:
+        kill = SignalProcess(aim.slot, aim.process, signal.SIGKILL)
+        return [kill, StartSlot(aim.slot)]
+
+
+class Thief(Offender, kind="bad.thief"):
+    def steps(self, aim: Aim) -> list[Step]:
+        return [*super().steps(aim), EndHelpers(aim.slot, "gameday-somebody-elses")]
+
+
+class Gullible(Offender, kind="bad.gullible"):
+    """Takes the will for the deed."""
+
+    async def inject(self, box: Sandbox, injection: Injection) -> None:
+        return None
+
+
+class Forever(Offender, kind="bad.forever"):
+    async def look(self, box: Sandbox, injection: Injection) -> Evidence:
+        evidence = await super().look(box, injection)
+        ever = (await box.processes.status(injection.target)).restarts > 0
+        return Evidence(evidence.took_effect, evidence.in_force or ever, "always, it seems to me")
+
+
+class Vague(Offender, kind="bad.vague"):
+    flavour: str = "sweet"
+
+    def parameters(self) -> dict[str, Any]:
+        return {"taste": self.flavour}
+
+
+@pytest.mark.parametrize(
+    ("offender", "law"),
+    [
+        (PlansInDeed, laws.plan_changes_nothing),
+        (PlansByLuck, laws.same_seed_same_plan),
+        (Forgetful, laws.undo_restores),
+        (Forgetful, laws.looks_tell_the_truth),
+        (Forgetful, laws.undo_needs_only_json),
+        (Rough, laws.undo_without_inject_is_harmless),
+        (Thief, laws.tags_are_its_own),
+        (Gullible, laws.undo_restores),
+        (Forever, laws.a_restart_by_a_fixer_is_no_conflict),
+        (Vague, laws.parameters_survive_json),
+    ],
+    ids=name_of,
+)
+def test_an_offender_is_caught(offender: type[Offender], law: Law) -> None:
+    box = FakeSandbox({"a": 3}, clock=(clock := FakeClock()))
+    fault = offender(target=SlotTarget(service="a", count=2))
+    with pytest.raises((AssertionError, ValueError)):
+        anyio.run(law, Trial(box, fault, sleep=clock.sleep, patience=1.0))
+
+
+def test_the_innocent_pass() -> None:
+    class Innocent(Offender, kind="good"):
+        """Nothing wrong."""
+
+    for law in LAWS:
+        box = FakeSandbox({"a": 3}, clock=(clock := FakeClock()))
+        anyio.run(law, Trial(box, Innocent(target=SlotTarget(service="a")), sleep=clock.sleep))
