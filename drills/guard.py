@@ -44,7 +44,6 @@ __all__ += ["Register", "Settings", "boottime", "main"]
 _POLL = 0.2
 _STALL = 1.0
 _LAST_WORDS = 5.0
-_PAUSES = (0.3, 1.0, 3.0, 10.0)
 _PRELOADED = (
     "gameday.injectors.sandbox.connect",
     "gameday.drills.channels.delivery",
@@ -62,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
         late: Seconds without a beat after which the runner is ended.
         limit: CLOCK_BOOTTIME in seconds at which the drill must be over.
         fd: Its end of the socket pair.
+        pauses: Seconds before each further round over what could not be undone.
     """
 
     drill: str
@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True):
     late: float
     limit: float
     fd: int
+    pauses: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
@@ -283,9 +284,8 @@ class _Guard:
             _log(error.message)
 
     async def _recover_all(self, insist: bool) -> None:
-        await recover(
-            self._folder, by="watchdog", pauses=_PAUSES, wait=2.0, insist=insist, log=_log
-        )
+        pauses = self._settings.pauses
+        await recover(self._folder, by="watchdog", pauses=pauses, wait=2.0, insist=insist, log=_log)
 
 
 def boottime() -> float:

@@ -18,7 +18,9 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from gameday.drills import state
 from gameday.drills.durable import append, open_append, split_lines
+from gameday.drills.ending import end_runner
 from gameday.drills.folder import DrillFolder
 from gameday.drills.undo_log import UndoRead, read_undo_log
 from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
@@ -53,6 +55,8 @@ async def recover(
 ) -> list[Undone]:
     """Undo everything outstanding in a drill's undo log; what was tried, in that order.
 
+    A runner that is frozen, with no watchdog to see to it, is ended first.
+
     Args:
         folder: The drill.
         by: ``watchdog`` or ``recover``: who does it, for the debrief.
@@ -67,6 +71,7 @@ async def recover(
     Raises:
         Refused: if the runner or another recovery holds the undo log. Nothing was touched.
     """
+    _end_frozen(folder, log)
     with _locked(folder.undo, wait, insist):
         recovery = _Recovery(
             folder,
@@ -99,6 +104,12 @@ def check_recovered(folder: DrillFolder) -> None:
         "\n".join([*lines, *read.problems]),
         hint="\n".join(["By hand:", *hands]) if hands else f"Look at {folder.undo} by hand.",
     )
+
+
+def _end_frozen(folder: DrillFolder, log: Callable[[str], None]) -> None:
+    for drill in state.open_drills():
+        if drill.id == folder.id and drill.frozen:
+            end_runner(drill.runner, drill.id, log=log)
 
 
 async def _connect(ref: SandboxRef) -> Sandbox:

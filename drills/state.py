@@ -73,6 +73,11 @@ class OpenDrill(msgspec.Struct, frozen=True, kw_only=True):
         return watchdog is not None and is_alive(watchdog) and not is_stopped(watchdog)
 
     @property
+    def frozen(self) -> bool:
+        """True if its runner is stopped and no watchdog will end it: only `recover` helps."""
+        return is_stopped(self.runner) and not self.guarded
+
+    @property
     def where(self) -> DrillFolder:
         """Its directory."""
         return DrillFolder(Path(self.folder))
@@ -163,19 +168,19 @@ def running_drills() -> list[OpenDrill]:
 
 
 def outstanding_drills() -> list[OpenDrill]:
-    """The drills whose runner is dead and that still have something to put back, newest first.
+    """The drills whose runner is dead or frozen and that have something to put back, newest first.
 
     Where the watchdog lives (``guarded``) it is at it. A drill whose undo log cannot be
     read counts. Entries with nothing outstanding are forgotten.
     """
     found = []
     for drill in open_drills():
-        if drill.runs:
+        if drill.runs and not drill.frozen:
             continue
         read = read_undo_log(drill.where.undo, drill.where.recovery)
         if read.outstanding or read.problems:
             found.append(drill)
-        elif not drill.guarded:
+        elif not drill.guarded and not drill.runs:
             forget(drill.id)
     return found
 
@@ -190,7 +195,8 @@ def outstanding_message() -> str:
         read = read_undo_log(drill.where.undo, drill.where.recovery)
         count = len(read.outstanding) + len(read.problems)
         things = "1 thing is" if count == 1 else f"{count} things are"
-        lines.append(f"The drill {drill.id} has died, and {things} not put back yet.")
+        what = "is frozen" if drill.runs else "has died"
+        lines.append(f"The drill {drill.id} {what}, and {things} not put back yet.")
     which = "" if len(lost) > 1 else f" {lost[0].id}"
     return "\n".join([*lines, f"`gameday recover{which}` puts everything back."])
 

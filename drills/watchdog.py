@@ -73,6 +73,7 @@ class Watchdog:
         late: float = LATE,
         limit: float = 86400.0,
         inherit: Iterable[_Descriptor] = (),
+        pauses: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0),
     ) -> Watchdog:
         """Start the watchdog; returns at once. Await `ready` before anything is started or armed.
 
@@ -84,6 +85,7 @@ class Watchdog:
             limit: Seconds from now, sleep of the host included, after which it ends the
                 runner anyway.
             inherit: What it holds as long as it lives: the sandbox's lock.
+            pauses: Seconds before each further round over what could not be undone.
 
         Raises:
             Refused: if it cannot be started.
@@ -97,6 +99,7 @@ class Watchdog:
             late=late,
             limit=guard.boottime() + limit,
             fd=theirs.fileno(),
+            pauses=pauses,
         )
         environment = {k: v for k, v in os.environ.items() if k != "GAMEDAY_DRILL"}
         argv = [sys.executable, "-P", "-m", "gameday.drills.watchdog"]
