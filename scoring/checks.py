@@ -189,16 +189,18 @@ def _check_sli(facts: Facts, base: Ground, hypothesis: Hypothesis) -> Hypothesis
     reason = _no_data(facts, bound.name, counted, begin, end)
     if reason:
         return _score(hypothesis, _INCONCLUSIVE, reason)
-    found = [e for e in excursions(track, bound, known) if e.end is None or e.end.high > begin]
+    found = excursions(track, bound, known)
     breaches = [e for e in found if e.first.sent >= begin]
-    if found and not breaches:
+    if not breaches and any(e.end is None or e.end.high > begin for e in found):
         return _score(
             hypothesis,
             _INCONCLUSIVE,
             f"{bound.name} was already outside {bound.op} {bound.shown} before anything was injected.",
         )
-    if not found:
-        return _score(hypothesis, _SUPPORTED, _kept(bound, facts, counted))
+    if not breaches:
+        # A breach that was over before still is in the first windows.
+        clear = [p for p in counted if not found or p.clock >= begin + track.sli.over]
+        return _score(hypothesis, _SUPPORTED, _kept(bound, facts, clear or counted))
     return _score(
         hypothesis,
         _REFUTED,

@@ -32,10 +32,10 @@ samples, and q the p99 duration of good samples:
 
 - onset is in (sent of the last good before *first*, sent of *first* + q], and
   not after *first* was answered;
-- the end is in (done of *last* − q, done of the next good]. If the good sample
-  next to *last* was answered within q, nothing held it back, and *last* was slow
-  or lost by itself: then *last* only shows that the service was bad when it was
-  sent, and that instant is the lower bound.
+- the end is in (done of *last* − q, done of the next good], if the good sample
+  next to *last* was held back too: it took longer than q, and was not answered
+  before. Otherwise *last* was refused, slow or lost by itself, and shows only
+  that the service was bad when it was sent: that instant is the lower bound.
 """
 
 from __future__ import annotations
@@ -339,6 +339,6 @@ def _end(
     while index < len(good) and good[index].sent < high:
         high = min(high, good[index].done)
         index += 1
-    held_back = following.done - following.sent > q
+    held_back = following.done - following.sent > q and following.done >= last.done - q
     low = max(last.sent, last.done - q) if held_back else last.sent
     return Instant(min(low, high), high, last.sli)
