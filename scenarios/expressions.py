@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gameday.injectors.units import parse_duration, parse_share, show_duration, show_share
+from gameday.injectors.units import parse_duration, parse_share, show_duration
 
 __all__ = [
     "AllOf",
@@ -76,10 +76,10 @@ class Comparison:
 
     @property
     def shown(self) -> str:
-        """The value for people."""
+        """The value for people; a bound is not rounded as measurements are."""
         if self.unit == "duration":
-            return show_duration(self.value)
-        return show_share(self.value) if self.unit == "share" else f"{self.value:g}"
+            return show_duration(self.value, digits=3)
+        return f"{self.value * 100:.7g} %" if self.unit == "share" else f"{self.value:g}"
 
     def __str__(self) -> str:
         return f"{self.name} {self.op} {self.shown}".strip()

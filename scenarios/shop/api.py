@@ -55,12 +55,13 @@ class Api:
         settings = process.settings
         self._log = process.log
         self._endpoints = Endpoints(settings.path("ENDPOINTS"), process.log)
+        self._cache = Cache(settings.seconds("SHOP_CACHE", 0.0))
+        # Last, when every setting has been read: nothing is left open if one is wrong.
         self._client = Client(
             process.metrics,
             timeout=settings.seconds("SHOP_STORE_TIMEOUT", 1.0),
             connections=max(settings.whole("SHOP_STORE_CONNECTIONS", 16), 1),
         )
-        self._cache = Cache(settings.seconds("SHOP_CACHE", 0.0))
 
     async def life(self, _: web.Application) -> AsyncIterator[None]:
         """Closes the connections to the store at the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
@@ -68,7 +69,8 @@ class Balancer:
         self._policy = policy
         self._metrics = metrics
         self._log = log
-        self._turn = 0
+        self._turns = itertools.count()
+        self._retry_turns = itertools.count()
         self._replicas: dict[Endpoint, Replica] = {}
 
     def replicas(self) -> list[Replica]:
@@ -90,13 +92,16 @@ class Balancer:
             return replicas
         return [one for one in replicas if one.up] or replicas
 
-    def pick(self, tried: Collection[Endpoint] = ()) -> Replica | None:
-        """The next replica that was not tried yet; None if there is none."""
-        candidates = [one for one in self.rotation() if one.endpoint not in tried]
-        if not candidates:
-            return None
-        self._turn += 1
-        return candidates[self._turn % len(candidates)]
+    def pick(self) -> Replica | None:
+        """Whose turn it is; None if there is no replica."""
+        rotation = self.rotation()
+        return rotation[next(self._turns) % len(rotation)] if rotation else None
+
+    def pick_other(self, tried: Collection[Endpoint]) -> Replica | None:
+        """A replica that was not tried yet, for a retry; None if there is none."""
+        # Turns of their own: a retry must not make the rotation skip whoever is next.
+        others = [one for one in self.rotation() if one.endpoint not in tried]
+        return others[next(self._retry_turns) % len(others)] if others else None
 
     async def watch(self, client: Client) -> NoReturn:
         """Check every replica, for ever."""

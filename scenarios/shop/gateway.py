@@ -61,11 +61,6 @@ class Gateway:
         settings = process.settings
         self._log = process.log
         self._metrics = process.metrics
-        self._client = Client(
-            process.metrics,
-            timeout=settings.seconds("SHOP_API_TIMEOUT", 2.0),
-            connections=_CONNECTIONS,
-        )
         self._balancer = Balancer(
             Endpoints(settings.path("ENDPOINTS"), process.log),
             "api",
@@ -85,6 +80,12 @@ class Gateway:
         self._signer = Signer(
             settings.secret("SHOP_SECRET", "not a secret"),
             rounds_for(settings.seconds("SHOP_SIGN_COST", 0.003)),
+        )
+        # Last, when every setting has been read: nothing is left open if one is wrong.
+        self._client = Client(
+            process.metrics,
+            timeout=settings.seconds("SHOP_API_TIMEOUT", 2.0),
+            connections=_CONNECTIONS,
         )
         self._in_flight = 0
 
@@ -135,18 +136,19 @@ class Gateway:
         self, request: web.Request, body: bytes | None, headers: dict[str, str]
     ) -> tuple[Answer, str]:
         self._budget.request(time.monotonic())
-        tried: list[Endpoint] = []
+        replica = self._balancer.pick()
+        if replica is None:
+            raise Failure(503, "no api replica is in rotation")
+        tried = [replica.endpoint]
+        answer = await self._attempt(request, replica.endpoint, body, headers)
         attempts = 1 + (self._limits.retries if request.method == "GET" else 0)
-        while True:
-            replica = self._balancer.pick(tried)
-            if replica is None:
-                raise Failure(503, "no api replica is in rotation")
+        while answer.status in _RETRY_STATUSES and len(tried) < attempts:
+            replica = self._balancer.pick_other(tried)
+            if replica is None or not self._may_retry():
+                break
             tried.append(replica.endpoint)
             answer = await self._attempt(request, replica.endpoint, body, headers)
-            if answer.status not in _RETRY_STATUSES or len(tried) >= attempts:
-                return answer, replica.endpoint.slot
-            if self._balancer.pick(tried) is None or not self._may_retry():
-                return answer, replica.endpoint.slot
+        return answer, tried[-1].slot
 
     async def _attempt(
         self, request: web.Request, endpoint: Endpoint, body: bytes | None, headers: dict[str, str]
