@@ -76,14 +76,14 @@ def accounts(case: Case) -> list[Section]:
 
 
 def verdict_counts(case: Case) -> str:
-    """``2 of 3 hypotheses were supported and 1 was refuted``."""
+    """``1 of 3 hypotheses was refuted and 2 were supported``."""
     total = len(case.score.hypotheses)
     if not total:
         return "the scenario states no hypothesis"
     counts = Counter(score.verdict for score in case.score.hypotheses)
     words = {
-        Verdict.SUPPORTED: "supported",
         Verdict.REFUTED: "refuted",
+        Verdict.SUPPORTED: "supported",
         Verdict.INCONCLUSIVE: "left open",
     }
     if len(counts) == 1:
@@ -171,7 +171,9 @@ def _from_to(case: Case, begin: Instant | None, end: Instant | None) -> str:
     if begin is None:
         return ""
     middle = (begin.low + begin.high) / 2
-    return f"{case.clock(middle)} – {'' if end is None else case.clock((end.low + end.high) / 2)}"
+    if end is None:
+        return f"from {case.clock(middle)}"
+    return f"{case.clock(middle)} – {case.clock((end.low + end.high) / 2)}"
 
 
 def _outside(low: float, high: float) -> str:
@@ -182,7 +184,7 @@ def impact(case: Case) -> Section | None:
     """What it cost users: failed requests, seconds outside, error budget."""
     score = case.score.impact
     rows: list[tuple[str, Cell]] = []
-    if case.loaded or score.requests:
+    if score.requests or (case.loaded and case.injected):
         rows.append(("Requests failed", _failed(score.failed, score.requests)))
     if case.score.slis and (case.injected or score.outside[1]):
         rows.append(("Outside the steady state", _outside(*score.outside)))
@@ -385,6 +387,8 @@ def _where_time_went(incident: Incident) -> list[tuple[Cell, ...]]:
     for (begin, _), (end, words) in itertools.pairwise(known):
         if end.high < begin.low:
             return []
+        if (begin.low, begin.high) == (end.low, end.high):
+            continue
         steps.append((_sentence(words), figures.timing(span(begin, end))))
     return steps
 
@@ -519,7 +523,7 @@ def recovery(case: Case) -> Section | None:
         blocks.append(Paragraph(f"After everything was put back, the steady state {again}."))
     failed = [i for i in case.score.injections if i.how == "failed"]
     if failed:
-        restored = _sentence(f"{listed(i.target for i in failed)} could not be put back")
+        restored = f"What was done to {listed(i.target for i in failed)} could not be put back"
     return Section("recovery", "Recovery", tuple(blocks), restored)
 
 

@@ -26,7 +26,7 @@ __all__ = ["appendix"]
 
 def appendix(case: Case, timeline: Sequence[Entry]) -> list[Section]:
     """The last two sections."""
-    return [_timeline(timeline), _measured(case)]
+    return [*([_timeline(timeline)] if timeline else []), _measured(case)]
 
 
 def _timeline(timeline: Sequence[Entry]) -> Section:

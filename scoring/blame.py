@@ -29,7 +29,7 @@ _RULES = tuple(
         ),
         (
             r"\b\w+['’]s (?:fault|mistake|screw-?up)\b|\b(?:your|his|her|their|my) (?:own )?(?:fault|mistake|error)\b"
-            r"|\b(?:is|are|was|were) to blame\b|\bblame(?:s|d)? (?:\w+ )?(?:on )?\w+",
+            r"|\b(?:is|are|was|were) to blame\b|(?<!git )\bblam(?:es?|ed|ing) (?!shows?\b|says?\b)\w+",
             "It names a culprit; a culprit cannot be fixed, a system can.",
             "Say what happened and what allowed it: “the deploy went out without a canary”.",
         ),

@@ -168,8 +168,10 @@ def _hit(case: Case) -> str:
 
 def _came_of_it(case: Case) -> str:
     failed = [injection.target for injection in case.score.injections if injection.how == "failed"]
-    left = f"{listed(failed)} could not be put back; " if failed else ""
+    left = f"what was done to {listed(failed)} could not be put back; " if failed else ""
     verdicts = verdict_counts(case)
+    if case.score.ended == "died":
+        return left + verdicts
     if len(case.impacts) == 1:
         parts = _response(case.impacts[0])
         return f"{left}it was {listed(parts)}; {verdicts}" if parts else left + verdicts

@@ -83,7 +83,8 @@ def redactor(names: dict[str, str]) -> Callable[[str], str]:
     }
     if not roles:
         return lambda text: text
-    words = sorted(roles, key=lambda word: (-len(word), word))
+    spelt = {part for name in names for part in _parts(name) if part.casefold() in roles}
+    words = sorted({*roles, *spelt}, key=lambda word: (-len(word), word))
     pattern = re.compile(
         r"@?(?<!\w)(" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE
     )

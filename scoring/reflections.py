@@ -243,7 +243,7 @@ def _whys_of_impact(case: Case) -> list[Why]:
             "Why did nothing show this before the drill?",
             f"Until today we believed: {tested}."
             if tested
-            else "Which test, review or alert could have?",
+            else "Which test, review or alert would show it the next time?",
         ),
     ]
 

@@ -12,12 +12,12 @@ from gameday.scoring.render.figures import count, single
 __all__ = ["storyline"]
 
 _PHASES = {
-    "starting": "Starting the sandbox, load and probes.",
-    "steadying": "Waiting for the steady state.",
-    "running": "The scenario’s clock starts.",
-    "reverting": "We put everything back.",
-    "verifying": "Does the steady state hold again?",
-    "ended": "Everything is put back; the drill ends.",
+    "starting": "Starting the sandbox, load and probes",
+    "steadying": "Waiting for the steady state",
+    "running": "The scenario’s clock starts",
+    "reverting": "We put everything back",
+    "verifying": "We look whether the steady state holds again",
+    "ended": "Everything is put back; the drill ends",
 }
 _SAID = {
     "ack": "acknowledged",
@@ -103,7 +103,7 @@ def _entries(
             yield entry("drill", f"Drill {event.id} of {event.scenario} starts.")
         case ev.PhaseBegan():
             why = f" ({event.why})" if event.why else ""
-            yield entry("drill", _PHASES.get(event.phase, f"Phase: {event.phase}.") + why)
+            yield entry("drill", f"{_PHASES.get(event.phase, f'Phase: {event.phase}')}{why}.")
         case ev.LoadStarted():
             yield entry(
                 "load", f"Load: {count(event.users, 'user')} on the journey {event.journey}."

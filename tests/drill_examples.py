@@ -680,8 +680,11 @@ def three_incidents() -> Example:
             },
         )
 
+    second = moved(first, 2, 90.0)
+    healed = Instant(239.0, 241.0, "fixers")
     second = replace(
-        moved(first, 2, 90.0),
+        second,
+        instants=second.instants | {"mitigate": healed, "restore": healed},
         relapses=1,
         timings=first.timings
         | {

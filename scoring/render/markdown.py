@@ -11,7 +11,7 @@ from gameday.scoring.render.template import environment
 __all__ = ["escape", "to_markdown"]
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)")
-_LINE_START = re.compile(r"^(\s*)(?:([-+#=>])|(\d+)([.)]))", re.MULTILINE)
+_LINE_START = re.compile(r"^(\s*)(?:([-+#=])|(\d+)([.)])(?=\s|$))", re.MULTILINE)
 
 
 def escape(text: str) -> str:

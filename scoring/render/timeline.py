@@ -27,11 +27,11 @@ _ROWS = 7
 _CHART = 74.0
 _TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 _FLOORS = (0.99, 0.95, 0.9, 0.75, 0.5, 0.0)
+_MINOR = ("note", "update")
 _PHASES = {
     "starting": "starting",
     "steadying": "settling",
     "running": "drill",
-    "reverting": "putting back",
     "verifying": "verifying",
 }
 
@@ -134,8 +134,12 @@ class _Drawing:
         self.y += 18
         self._text(_EDGE, self.y, name, "lane")
         if remark:
-            room = self.width - 2 * _EDGE - (len(name) + 2) * _CHARACTER
-            self._text(self.width - _EDGE, self.y, _fits(remark, room), "muted", anchor="end")
+            room = self.width - 2 * _EDGE
+            if (len(name) + 2 + len(remark)) * _CHARACTER > room:
+                self.y += 15
+                self._text(_EDGE, self.y, _fits(remark, room), "muted halo")
+            else:
+                self._text(self.width - _EDGE, self.y, remark, "muted halo", anchor="end")
         self.y += 7
 
     def _whisker(self, low: float, high: float, y: float) -> None:
@@ -155,6 +159,13 @@ class _Drawing:
                 self._text(left + 4, self.y, word, "muted")
             if begin > self.picture.axis.start:
                 self._stroke(left, self.y - 10, left, self.y + 4, "tick")
+        reverted = self.picture.axis.reverted
+        if reverted is not None:
+            x, words = self.x(reverted), "we put everything back"
+            if x - len(words) * _CHARACTER > self.width / 3:
+                self._text(x - 5, self.y, words, "halo", anchor="end")
+            else:
+                self._text(x + 5, self.y, words, "halo")
         self.y += 4
 
     def _sli(self, line: Line) -> None:
@@ -249,7 +260,8 @@ class _Drawing:
         """Marks with their labels beside them, each in the first row where both fit."""
         reached: list[list[tuple[float, float]]] = []
         bare: list[Mark] = []
-        for mark in marks:
+        # Where there is no room for every label, notes and updates go without first.
+        for mark in sorted(marks, key=lambda mark: (mark.label in _MINOR, mark.at)):
             place = self._place(mark, reached)
             if place is None:
                 bare.append(mark)

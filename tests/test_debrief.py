@@ -1,0 +1,324 @@
+"""The debrief: what it says, what it asks, and what it never does."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gameday.scenarios.model import Hypothesis
+from gameday.scoring import events as ev
+from gameday.scoring.actions import due_date
+from gameday.scoring.blame import blame
+from gameday.scoring.debrief import debrief
+from gameday.scoring.document import Bullets, Debrief, Questions, Section, Table
+from gameday.scoring.redaction import clean, redactor
+from gameday.scoring.render.html import to_html
+from gameday.scoring.render.json import to_json
+from gameday.scoring.render.junit import to_junit
+from gameday.scoring.render.markdown import to_markdown
+from gameday.scoring.score import Verdict
+from tests.drill_examples import EXAMPLES, Example, journal, nobody, node_failure, scenario
+
+EVERY = pytest.mark.parametrize("name", EXAMPLES)
+_RENDERERS = (to_markdown, to_html, to_json, to_junit)
+
+
+def of(example: Example, *, names: bool = False) -> Debrief:
+    return debrief(example.scenario, example.events, example.score, names=names)
+
+
+@functools.cache
+def made(name: str) -> Debrief:
+    return of(EXAMPLES[name]())
+
+
+def section(document: Debrief, name: str) -> Section:
+    return next(part for part in document.sections if part.id == name)
+
+
+def ids(document: Debrief) -> list[str]:
+    return [part.id for part in document.sections]
+
+
+@EVERY
+def test_the_same_input_gives_the_same_bytes(name: str) -> None:
+    for render in _RENDERERS:
+        assert render(made(name)) == render(made(name))
+
+
+@EVERY
+def test_the_summary_is_two_sentences(name: str) -> None:
+    summary = made(name).summary
+    for sentence in summary:
+        assert sentence.endswith(".")
+        assert not sentence[0].islower()
+        assert not re.search(r"[.!?]\s", sentence[:-1].replace("a.m.", ""))
+
+
+@EVERY
+def test_no_section_is_empty(name: str) -> None:
+    document = made(name)
+    assert len(ids(document)) == len(set(ids(document)))
+    for part in document.sections:
+        assert part.blocks
+        for block in part.blocks:
+            if isinstance(block, Table):
+                assert block.rows
+            if isinstance(block, Bullets | Questions):
+                assert block.items
+
+
+@EVERY
+def test_everything_says_that_it_is_an_exercise(name: str) -> None:
+    document = made(name)
+    for render in (to_markdown, to_html):
+        assert "EXERCISE" in render(document)
+    assert '"exercise": true' in to_json(document)
+    assert 'name="exercise" value="true"' in to_junit(document)
+
+
+def test_a_whole_drill_has_every_section() -> None:
+    assert ids(of(node_failure())) == [
+        "believed",
+        "timings",
+        "impact",
+        "detection",
+        "response",
+        "decisions",
+        "mitigation",
+        "resolution",
+        "recovery",
+        "well",
+        "poorly",
+        "lucky",
+        "surprises",
+        "factors",
+        "whys",
+        "lessons",
+        "actions",
+        "questions",
+        "timeline",
+        "measured",
+    ]
+
+
+def test_what_nobody_did_is_not_filled_with_words() -> None:
+    assert "decisions" not in ids(of(nobody()))
+    assert "not mitigated within" in of(nobody()).summary[1]
+    assert set(ids(made("unhealthy-start"))) <= {
+        "believed",
+        "actions",
+        "questions",
+        "timeline",
+        "measured",
+    }
+    assert set(ids(made("control"))) <= {"impact", "questions", "timeline", "measured"}
+
+
+def test_headings_are_findings() -> None:
+    document = of(node_failure())
+    assert (
+        section(document, "detection").finding
+        == "Monitoring told of it 2.6 s (2.5–2.7) after the onset"
+    )
+    assert section(document, "mitigation").finding == "Mitigated after 10.3 s (10.1–10.5)"
+
+
+# Names.
+
+
+def test_roles_stand_in_place_of_names_everywhere() -> None:
+    example = node_failure()
+    finding = msgspec.structs.replace(
+        example.score.findings[0], text="Ada saw it, and ADA LOVELACE said so."
+    )
+    score = msgspec.structs.replace(example.score, findings=(finding,))
+    spoken = ev.Said(
+        at=20.0, verb="note", role="scribe", name="grace", text="@Ada, Lovelace and Grace agree"
+    )
+    changed = Example(example.scenario, journal(*example.events, spoken), score)
+    for render in _RENDERERS:
+        text = render(of(changed))
+        assert not re.search(r"(?i)\b(ada|lovelace|grace)\b", text)
+        assert "[fixer]" in text.replace("\\", "") or render is to_junit
+    assert "Ada Lovelace" in to_markdown(of(changed, names=True))
+
+
+@given(
+    st.text(min_size=3, max_size=12, alphabet=st.characters(categories=("Lu", "Ll"))),
+    st.text(max_size=40),
+)
+def test_no_name_survives_as_a_word(name: str, text: str) -> None:
+    role = "[role]"
+    redact = redactor({name: "role"})
+    found = redact(f"{text} {name} {text}")
+    if name.casefold() != "role" and name not in text:
+        assert not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", found.replace(role, ""))
+
+
+def test_words_that_merely_contain_a_name_stay() -> None:
+    assert redactor({"api": "fixer"})("apis and rapid") == "apis and rapid"
+    assert redactor({})("nobody") == "nobody"
+
+
+# Text.
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=())))
+def test_cleaned_text_harms_no_terminal_and_no_parser(text: str) -> None:
+    cleaned = clean(text)
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", cleaned)
+    cleaned.encode("utf-8")
+    assert clean(cleaned) == cleaned
+
+
+def test_terminal_escapes_go_and_control_characters_show() -> None:
+    assert clean("\x1b[31mred\x1b[0m \x07") == "red ␇"
+
+
+# Blame.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It was human error.",
+        "That is Bob's fault",
+        "She should have checked",
+        "He forgot to restart it",
+        "Obviously the cache",
+        "Who broke it?",
+        "a careless deploy",
+        "they ignored the page",
+    ],
+)
+def test_blame_is_found_with_a_reason_and_a_proposal(text: str) -> None:
+    (found,) = blame(text)
+    assert found.found in text
+    assert found.why
+    assert found.proposal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api-2 failed to respond within 2 s",
+        "The deploy went out without a canary.",
+        "error 502 at /products",
+        "git blame shows the commit",
+        "page fault in the kernel, default config",
+        "Restarted api-2, watching",
+    ],
+)
+def test_plain_words_are_left_alone(text: str) -> None:
+    assert blame(text) == []
+
+
+@given(st.text())
+def test_the_lint_survives_every_text(text: str) -> None:
+    for found in blame(text):
+        assert found.found in text
+
+
+def test_our_own_words_blame_nobody() -> None:
+    for name in EXAMPLES:
+        if name == "hundred-notes":
+            continue
+        assert blame(to_markdown(made(name))) == []
+
+
+def test_blaming_notes_get_a_remark_and_stay_as_they_are() -> None:
+    text = to_markdown(made("hundred-notes"))
+    assert "On wording" in text
+    assert "should have checked the replica" in text
+
+
+# Action items.
+
+
+@EVERY
+def test_the_proof_of_every_action_item_is_a_valid_hypothesis(name: str) -> None:
+    for item in made(name).action_items:
+        assert item.type in ("prevent", "detect", "respond")
+        datetime.date.fromisoformat(item.due)
+        if item.proof:
+            (entry,) = yaml.safe_load(item.proof)
+            Hypothesis.model_validate(entry)
+
+
+@EVERY
+def test_action_items_have_ids_of_their_own(name: str) -> None:
+    items = [item.id for item in made(name).action_items]
+    assert len(items) == len(set(items))
+
+
+@pytest.mark.parametrize(
+    ("severity", "days"),
+    [("SEV-0", 1), ("SEV-1", 1), ("P1", 1), ("SEV-2", 3), ("P2", 3), ("SEV-3", 7), ("P4", 7)],
+)
+def test_the_due_date_follows_from_the_severity(severity: str, days: int) -> None:
+    day = datetime.date(2026, 12, 30)
+    assert (due_date(severity, day) - day).days == days
+
+
+def test_a_drill_in_which_all_went_well_proposes_nothing_to_prevent() -> None:
+    example = node_failure()
+    held = tuple(
+        msgspec.structs.replace(h, verdict=Verdict.SUPPORTED) for h in example.score.hypotheses
+    )
+    score = msgspec.structs.replace(example.score, hypotheses=held)
+    items = of(Example(example.scenario, example.events, score)).action_items
+    assert {item.type for item in items} <= {"respond"}
+
+
+def test_what_could_not_be_put_back_comes_first() -> None:
+    first = made("died").action_items[0]
+    assert first.title.startswith("Put api-2 back by hand")
+    assert "gameday sandbox restart api-2" in first.why
+
+
+def test_a_false_alarm_is_held_against_nobody() -> None:
+    document = made("false-alarm")
+    assert "declare" not in " ".join(item.title for item in document.action_items).lower()
+    assert section(document, "whys")
+    assert any("webhook" in item.title for item in document.action_items)
+
+
+# The timeline.
+
+
+@EVERY
+def test_the_timeline_has_everything_that_was_said(name: str) -> None:
+    example = EXAMPLES[name]()
+    document = of(example)
+    said = [event for event in example.events if isinstance(event, ev.Said)]
+    assert sum(entry.kind == "Said" for entry in document.timeline) == len(said)
+    assert list(document.timeline) == sorted(document.timeline, key=lambda entry: entry.at)
+
+
+def test_the_timeline_begins_before_the_onset() -> None:
+    assert of(node_failure()).timeline[0].at < 0
+
+
+def test_services_come_with_owner_and_tier() -> None:
+    assert ("api", "team-shop", "1", True) in of(node_failure()).drill.services
+
+
+def test_the_questions_of_the_scenario_come_first() -> None:
+    (own, _) = section(of(node_failure()), "questions").blocks
+    assert isinstance(own, Questions)
+    assert own.items == tuple(scenario().debrief.questions)
+
+
+def test_a_wall_clock_out_of_the_calendar_ends_nothing() -> None:
+    example = node_failure()
+    wild = tuple(msgspec.structs.replace(event, wall=9e15) for event in example.events)
+    for render in _RENDERERS:
+        render(of(Example(example.scenario, wild, example.score)))
