@@ -91,7 +91,7 @@ async def test_services_that_call_each_other_have_an_availability() -> None:
 
 
 async def test_a_crash_loop_goes_on_by_itself(box: FakeSandbox, clock: FakeClock) -> None:
-    await box.processes.hold("api-1", "tag", uptime=1.0)
+    await box.holds.hold("api-1", "tag", uptime=1.0)
     seen = []
     for _ in range(40):
         clock.advance(0.25)
@@ -316,7 +316,7 @@ async def do(box: FakeSandbox, clock: FakeClock, deeds: list[tuple[str, int]]) -
             case "stop":
                 await box.hands.stop(slot, by="on-call")
             case "hold":
-                await box.processes.hold(slot, "tag", uptime=0.5)
+                await box.holds.hold(slot, "tag", uptime=0.5)
             case "latency":
                 toxic = Toxic("latency", f"tag-{number}", {"delay": 1.0})
                 await box.links.add(f"gateway-1->{slot}", toxic)

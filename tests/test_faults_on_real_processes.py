@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from pathlib import Path
@@ -18,9 +22,11 @@ import anyio
 import pytest
 
 from gameday.injectors import registry
+from gameday.injectors.errors import Unsupported
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import ProcessId, RestoreLimit, TearDown
@@ -393,3 +399,44 @@ def test_looking_from_many_sides_at_once_is_safe(box: LocalSandbox) -> None:
         for thread in threads:
             thread.join()
     assert not problems
+
+
+# Processes that are not ours, attached by name.
+
+
+@pytest.fixture
+def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AttachedSandbox]:
+    """One little service that somebody else started, with the command that starts it again."""
+    monkeypatch.setenv("LITTLE_SERVICE", mark := f"{os.getpid()}-{tmp_path.name}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    script = Path(__file__).parent / "little" / "service.py"
+    command = [sys.executable, str(script), port, str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log):
+        first = next(iter(process.find_by_environment("LITTLE_SERVICE", mark)))
+        yield AttachedSandbox.attach(
+            {"little": str(first.pid)}, {"little": shlex.join(command)}, log_dir=tmp_path
+        )
+        for who in process.find_by_environment("LITTLE_SERVICE", mark):
+            process.signal_process(who, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(who.pid, 0)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("kind", ["process.kill", "process.pause"])
+def test_attached_processes_obey(kind: str, law: Law, attached: AttachedSandbox) -> None:
+    fault = registry.fault_class(kind).model_validate({"target": {"service": "little"}})
+    run(law, Trial(attached, fault, patience=30.0))
+
+
+@pytest.mark.parametrize(
+    "kind", sorted({*registry.known_kinds()} - {"process.kill", "process.pause"})
+)
+def test_what_an_attached_process_cannot_have_is_refused(
+    kind: str, attached: AttachedSandbox
+) -> None:
+    fault = make(kind)
+    with pytest.raises(Unsupported, match="attached"):
+        run(fault.plan, attached, Random(1))

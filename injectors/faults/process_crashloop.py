@@ -16,7 +16,7 @@ from gameday.injectors.units import show_duration
 class ProcessCrashloop(Fault, kind="process.crashloop"):
     """Make a process crash again and again, a moment after each start; restarting does not help."""
 
-    needs = ("processes",)
+    needs = ("processes", "holds")
     excludes = (
         "process.crashloop",
         "process.kill",
@@ -43,7 +43,7 @@ class ProcessCrashloop(Fault, kind="process.crashloop"):
 
     async def inject(self, box: Sandbox, injection: Injection) -> None:
         """Put the hold on the slot."""
-        await box.processes.hold(injection.target, injection.tag, uptime=self.uptime)
+        await box.holds.hold(injection.target, injection.tag, uptime=self.uptime)
 
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
         """Has the process crashed at least once, and does our hold still stand?"""

@@ -41,6 +41,7 @@ __all__ = ["AttachedSandbox"]
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _LOOK_EVERY = 0.05
 _LACKS = {
+    "holds": "an attached process is started by others, who cannot be kept from it",
     "links": "traffic to an attached process does not pass through our proxies",
     "cpu": "burners need a sandbox of ours around them",
     "memory": "its limit is the concern of whoever started it",

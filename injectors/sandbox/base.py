@@ -27,6 +27,7 @@ __all__ = [
     "Cpu",
     "Disk",
     "Hands",
+    "Holds",
     "Link",
     "Links",
     "Memory",
@@ -134,6 +135,10 @@ class Processes(Protocol):
         """Send a signal to a process; False if it is no longer that process."""
         ...
 
+
+class Holds(Protocol):
+    """The part ``holds``: whoever starts the slot's processes can keep them from staying up."""
+
     async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
         """From now on kill the slot's process ``uptime`` seconds after each of its starts, and restart it."""
         ...
@@ -236,7 +241,7 @@ class Sandbox(abc.ABC):
 
     Attributes:
         ref: How to find it again.
-        parts: What it can do: ``processes``, ``links``, ``cpu``, ``memory``, ``disk``,
+        parts: What it can do: ``processes``, ``holds``, ``links``, ``cpu``, ``memory``, ``disk``,
             ``hands``, ``channels``; third parties may add their own.
         drill: Id of the drill that uses it now; the first part of every tag.
     """
@@ -272,6 +277,12 @@ class Sandbox(abc.ABC):
     def processes(self) -> Processes:
         """The part ``processes``."""
         part: Processes = self.part("processes")
+        return part
+
+    @property
+    def holds(self) -> Holds:
+        """The part ``holds``."""
+        part: Holds = self.part("holds")
         return part
 
     @property

@@ -27,6 +27,7 @@ def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, An
     """Every part, by name."""
     kinds: dict[str, type[_Part]] = {
         "processes": FakeProcesses,
+        "holds": FakeHolds,
         "links": FakeLinks,
         "cpu": FakeCpu,
         "memory": FakeMemory,
@@ -59,8 +60,10 @@ class FakeProcesses(_Part):
                 state.signal(slot, signal, self._clock())
             return slot is not None
 
+
+class FakeHolds(_Part):
     async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
-        async with self._operation("processes.hold", writes=True) as state:
+        async with self._operation("holds.hold", writes=True) as state:
             held = state.slot(slot)
             held.holds[tag], held.held = uptime, self._clock()
 

@@ -23,8 +23,10 @@ _SCALE_WITHIN = 300.0
 
 def make(client: Client) -> dict[str, Any]:
     """Every part, by name."""
+    processes = Processes(client)
     return {
-        "processes": Processes(client),
+        "processes": processes,
+        "holds": processes,
         "links": Links(client),
         "cpu": Cpu(client),
         "memory": Memory(client),
@@ -43,7 +45,7 @@ class _Part:
 
 
 class Processes(_Part):
-    """The part ``processes``."""
+    """The parts ``processes`` and ``holds``."""
 
     async def status(self, slot: str) -> ProcessStatus:
         return (await self._client.ask(orders.GetStatus(slot), orders.StatusOf)).status
