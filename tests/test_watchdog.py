@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -605,3 +606,58 @@ async def test_one_outcome_for_all_steps(
         "a", sum_of_it, "seen" if outcomes else "", "kim" if outcomes else ""
     )  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(result), type=Undone) == result
+
+
+# A full disk
+
+
+def test_a_full_disk_keeps_nothing_from_being_put_back(tmp_path: Path) -> None:
+    shell = 'mount -t tmpfs -o size=8m none /mnt && exec "$@"'
+    prefix = ("unshare", "-Urm", "sh", "-c", shell, "sh")
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"]).returncode:
+        pytest.skip("user namespaces are not allowed here")
+    box = FakeSandbox(
+        {"gateway": 1, "api": 2}, ["gateway->api"], name="shop", path=tmp_path / "box.json"
+    )
+    script = """
+        import anyio, os, subprocess, sys
+        from datetime import datetime
+        from pathlib import Path
+        from gameday.drills import state
+        from gameday.drills.folder import DrillFolder
+        from gameday.drills.undo_log import UndoLog, read_undo_log
+        from gameday.drills.watchdog import Watchdog
+        from gameday.injectors.sandbox.base import Toxic
+        from gameday.injectors.sandbox.fake import FakeSandbox
+        from gameday.injectors.sandbox.process import process_id
+        from gameday.injectors.undo import *
+        os.environ["GAMEDAY_STATE"] = "/mnt/state"
+        async def main():
+            runner = subprocess.Popen(["sleep", "300"])
+            folder = DrillFolder.create(Path("/mnt"), "full", datetime.now())
+            watchdog = Watchdog.start(folder, process_id(runner.pid), kind="fake")
+            await watchdog.ready()
+            state.remember(state.OpenDrill(
+                id=folder.id, folder=str(folder.path), runner=process_id(runner.pid)))
+            box = await FakeSandbox.connect(SandboxRef("fake", "shop", sys.argv[1]))
+            log = UndoLog(folder.undo)
+            step = RemoveToxic("gateway-1->api-1", "t")
+            await log.arm(Armed("t", "t", box.ref, (step,)))
+            await box.links.add("gateway-1->api-1", Toxic("latency", "t"))
+            log.close()
+            try:
+                with open("/mnt/filler", "wb", buffering=0) as filler:
+                    while True:
+                        filler.write(b"x" * 4096)
+            except OSError:
+                pass
+            watchdog._wire.close()
+            watchdog._process.wait(30)
+            assert runner.wait(1) == -9
+            assert read_undo_log(folder.undo, folder.recovery).outstanding == ()
+            assert state.open_drills() == []
+        anyio.run(main)
+    """
+    argv = [*prefix, sys.executable, "-c", textwrap.dedent(script), box.ref.address]
+    assert subprocess.run(argv, timeout=60).returncode == 0
+    assert sum(len(link.toxics) for link in box.state.links.values()) == 0
