@@ -201,6 +201,9 @@ def _check_sli(facts: Facts, base: Ground, hypothesis: Hypothesis) -> Hypothesis
         # A breach that was over before still is in the first windows.
         clear = [p for p in counted if not found or p.clock >= begin + track.sli.over]
         return _score(hypothesis, _SUPPORTED, _kept(bound, facts, clear or counted))
+    # What the breach was is judged up to the end of counting; when it ended, by all that followed.
+    ended = {e.first.sent: e for e in excursions(track, bound)}
+    breaches = [ended.get(e.first.sent, e) for e in breaches]
     return _score(
         hypothesis,
         _REFUTED,
@@ -255,8 +258,8 @@ def _broken(bound: Comparison, facts: Facts, found: Sequence[Excursion]) -> str:
     first = found[0]
     begin = (first.onset.low + first.onset.high) / 2 - (facts.begun or 0.0)
     until = (
-        "and did not come back"
-        if first.end is None
+        f"and was still outside at {facts.cut.why}"
+        if first.end is None or first.end.high > facts.cut.at
         else f"for {show_duration((first.end.low + first.end.high - first.onset.low - first.onset.high) / 2)}"
     )
     times = f", {len(found)} times in all" if len(found) > 1 else ""

@@ -326,8 +326,12 @@ def _cut(facts: Facts) -> Cut:
 
 
 def _acknowledge(facts: Facts) -> None:
-    """An acknowledgement without a page counts for every page then open."""
-    acks = [said for said in facts.said if said.verb == "ack" and is_responder(said)]
+    """An acknowledgement without a page counts for every page then open; after the cut, for none."""
+    acks = [
+        said
+        for said in facts.said
+        if said.verb == "ack" and is_responder(said) and said.at <= facts.cut.at
+    ]
     for ack in acks:
         for alert in facts.alerts.values():
             meant = ack.page == alert.fired.page if ack.page else alert.open_at(ack.at)

@@ -82,6 +82,11 @@ class Draft:
         """When the steady state was left."""
         return self.spells[0].onset if self.spells else None
 
+    @property
+    def opened(self) -> float:
+        """From here on something can be said of it: the inject was called, or the onset."""
+        return min([self.onset.low, *(i.called for i in self.injections if i.called is not None)])
+
     def verbs(self, *verbs: str) -> list[Said]:
         """What was said of it, by verb."""
         return [said for said in self.said if said.verb in verbs]
@@ -213,17 +218,21 @@ def _share_injections(facts: Facts, drafts: Sequence[Draft]) -> None:
         draft.injections = causes + joined
         taken.update(i.injection.id for i in draft.injections)
         if causes:
-            seen = [i.took_effect for i in causes if i.took_effect is not None]
-            first = earliest(instant(_called(i), s.high) for i, s in zip(causes, seen, strict=True))
-            draft.onset = instant(
-                min(first.low, impact.high), min(first.high, impact.high), "injection"
-            )
+            draft.onset = _onset(causes, impact)
 
 
-def _called(injection: InjectionFacts) -> float:
-    """The earliest instant at which it can have taken effect."""
-    low = injection.took_effect.low if injection.took_effect else 0.0
-    return max(injection.called or low, low)
+def _onset(causes: Sequence[InjectionFacts], impact: Instant | None) -> Instant:
+    """When the first of them took effect: after the call, by when it was seen, and before its impact.
+
+    Where impact was seen first, a look that saw nothing yet was too early to tell: then the
+    call is the lower bound.
+    """
+    first = earliest(i.took_effect for i in causes if i.took_effect is not None)
+    called = min(i.called for i in causes if i.called is not None)
+    if impact is None:
+        return instant(max(first.low, called), max(first.high, called), "injection")
+    low = first.low if called <= first.low <= impact.low else called
+    return instant(low, max(low, min(first.high, impact.high)), "injection")
 
 
 def _open_until(draft: Draft, facts: Facts) -> float:
@@ -237,11 +246,7 @@ def _without_impact(facts: Facts, drafts: Sequence[Draft]) -> list[Draft]:
     for batch in _batches(facts):
         left = [i for i in batch if i.injection.id not in taken]
         if left:
-            onset = earliest(
-                instant(_called(i), i.took_effect.high) for i in left if i.took_effect is not None
-            )
-            onset = instant(onset.low, onset.high, "injection")
-            found.append(Draft("no-impact", onset, injections=left))
+            found.append(Draft("no-impact", _onset(left, None), injections=left))
     return found
 
 
@@ -301,11 +306,13 @@ def _share_alerts(facts: Facts, drafts: list[Draft]) -> list[AlertFacts]:
     alarms: list[Draft] = []
     for alert in sorted(facts.alerts.values(), key=lambda a: a.fired.at):
         fired = alert.instant
-        among = [d for d in drafts if d.onset.low <= fired.high and fired.low <= d.closed]
-        if among:
+        among = [d for d in drafts if d.opened <= fired.high and fired.low <= d.closed]
+        if facts.begun is None or alert.fired.at > facts.cut.at:
+            stray.append(alert)
+        elif among:
             felt = [d for d in among if d.kind == "impact"]
             (felt or among)[-1].alerts.append(alert)
-        elif _pre_existing(facts, alert) or facts.begun is None or alert.fired.at > facts.cut.at:
+        elif _pre_existing(facts, alert):
             stray.append(alert)
         elif alarms and fired.low <= alarms[-1].closed:
             alarms[-1].alerts.append(alert)
@@ -347,7 +354,7 @@ def _share_said(facts: Facts, drafts: Sequence[Draft]) -> list[Said]:
 
 
 def _meant(drafts: Sequence[Draft], said: Said) -> list[Draft]:
-    begun = [d for d in drafts if d.onset.low <= said.at]
+    begun = [d for d in drafts if d.opened <= said.at]
     ranks: tuple[Callable[[Draft], bool], ...] = (
         lambda d: d.kind == "impact" and (d.restored is None or said.at <= d.restored.low),
         lambda d: d.kind != "impact" and bool(d.alerts) and not d.verbs(*ENDINGS),

@@ -8,8 +8,9 @@ from gameday.scenarios.model import Scenario
 from gameday.scoring.checks import check, ground
 from gameday.scoring.claims import claims
 from gameday.scoring.events import Event
+from gameday.scoring.evidence import Evidence
 from gameday.scoring.facts import Facts, read
-from gameday.scoring.findings import Evidence, findings
+from gameday.scoring.findings import findings
 from gameday.scoring.impact import impact, sli_score
 from gameday.scoring.incidents import Draft, find, spells
 from gameday.scoring.score import HypothesisScore, Score, Verdict

@@ -66,18 +66,18 @@ def _alert(draft: Draft) -> AlertFacts | None:
 
 def _said(draft: Draft, verb: str, *, last: bool) -> Instant | None:
     said = draft.verbs(verb)
-    return instant(said[-1 if last else 0].at, source=said[0].role) if said else None
+    return instant(said[-1 if last else 0].at, source="fixers") if said else None
 
 
 def _ack(draft: Draft) -> Instant | None:
     known = [a.acknowledged for a in draft.alerts if a.acknowledged is not None]
     known += [said.at for said in draft.verbs("ack")]
-    return instant(min(known)) if known else None
+    return instant(min(known), source="fixers") if known else None
 
 
 def _detect(facts: Facts, draft: Draft) -> Instant | None:
     """First of: a monitoring alert, a declaration, a customer's report; see DESIGN §2."""
-    begun, over = draft.onset.low, draft.closed
+    begun, over = draft.opened, draft.closed
     known = [a.instant for a in draft.alerts if a.fired.source != "synthetic"]
     known += [instant(said.at, source="fixers") for said in draft.verbs("declare")]
     known += [

@@ -179,6 +179,39 @@ def test_our_own_undo_in_mid_drill_censors_mitigation_but_not_restoration() -> N
     assert restore.low <= 40.2 <= restore.high
 
 
+def test_what_comes_after_the_cut_counts_for_nothing() -> None:
+    """An alert that fires, and an acknowledgement that arrives, while we put things back."""
+    found = no_fixer().alert(100.2, page="p9").said(100.4, "ack").said(100.5, "identify").score()
+    assert timing(found, "acknowledge").state is State.CENSORED
+    assert timing(found, "identify").state is State.CENSORED
+    assert next(a for a in found.alerts if a.page == "p9").incident == 0
+
+
+def test_a_look_that_came_too_early_does_not_date_the_onset() -> None:
+    """Impact was seen before the first look that showed the fault: the call is the lower bound."""
+    journal = Journal(scenario()).frame(60).probed(62, Outage(20.05, 40))
+    injection = Injection("i1", "memory.hog", "api-1", "tag", ())
+    journal.add(ev.InjectionArmed(at=19.9, injection=injection))
+    journal.add(ev.InjectCalled(at=20, injection="i1"))
+    looked = {"injection": "i1", "took_effect": True, "in_force": True, "seen": ""}
+    journal.add(ev.Looked(at=20.6, previous=20.5, **looked))
+    onset = journal.score().incidents[0].instants["onset"]
+    assert onset.low == 20
+    assert 20.05 <= onset.high <= 20.1
+
+
+def test_a_latent_fault_is_dated_by_the_looks() -> None:
+    journal = Journal(scenario()).frame(60).probed(62, Outage(30.05, 40))
+    injection = Injection("i1", "memory.hog", "api-1", "tag", ())
+    journal.add(ev.InjectionArmed(at=19.9, injection=injection))
+    journal.add(ev.InjectCalled(at=20, injection="i1"))
+    looked = {"injection": "i1", "took_effect": True, "in_force": True, "seen": ""}
+    journal.add(ev.Looked(at=25.6, previous=25.5, **looked))
+    incident = journal.score().incidents[0]
+    assert (incident.instants["onset"].low, incident.instants["onset"].high) == (25.5, 25.6)
+    assert incident.injections == ("i1",)
+
+
 def test_a_fault_still_in_force_is_not_restored() -> None:
     """Users are well again (traffic was drained), the fault is not gone: mitigated, not restored."""
     found = (
@@ -717,6 +750,59 @@ def test_impact_counts_what_lies_between_inject_and_restored() -> None:
     # All samples of the period were bad, one in a hundred may be.
     assert found.impact.error_budget["availability"] == pytest.approx(100, rel=0.02)
     assert "unwatched-endpoint" in ids(found)
+
+
+def test_a_rule_that_should_have_fired_and_one_that_could_not() -> None:
+    rules = [
+        RULE,
+        {"name": "Slow", "when": "availability < 98% for 90s", "summary": "It is slow."},
+    ]
+    found = (
+        Journal(scenario(alerts=rules))
+        .frame(60)
+        .probed(62, Outage(20.05, 40))
+        .injected(20, 40, undone=60)
+        .score()
+    )
+    missed = next(f for f in found.findings if f.id == "alert-missed")
+    silent = next(f for f in found.findings if f.id == "alert-silent")
+    assert missed.text.startswith("Burn did not fire")
+    assert silent.text.startswith("Slow did not fire")
+
+
+def test_a_channel_that_failed_and_a_page_that_came_late() -> None:
+    journal = usual()
+    journal.add(ev.AlertFailed(at=24, page="p1", channel="webhook", error="refused"))
+    journal.alert(25, page="p2", name="Errors", delivered=37)
+    found = journal.score()
+    assert {"channel-failed", "late-delivery"} <= ids(found)
+    assert found.alerts[0].failed_channels == ("webhook",)
+
+
+def test_a_margin_under_a_tenth_is_luck() -> None:
+    narrow = {"id": "narrow", "claim": "Told in time.", "expect": "time_to_detect <= 3.1s"}
+    assert "narrow-margin" in ids(usual(narrow).score())
+    assert "narrow-margin" not in ids(usual(PAGED).score())
+
+
+def test_an_sli_of_which_no_hypothesis_spoke() -> None:
+    slis = {
+        "availability": {"path": "/", "every": "50ms"},
+        "orders": {"path": "/orders", "every": "50ms", "quantile": "0.9"},
+    }
+    steady = {"availability": ">= 99%", "orders": "<= 100ms"}
+    found = (
+        Journal(scenario(slis=slis, steady_state=steady, hypotheses=[AVAILABLE]))
+        .frame(60)
+        .probed(62)
+        .probed(62, Outage(20.05, 40, "slow"), sli="orders", patience=0.3)
+        .injected(20, 40, undone=60)
+        .score()
+    )
+    assert "unexpected-sli" in ids(found)
+    assert verdict(found, "available") is Verdict.SUPPORTED
+    impact = found.incidents[0].instants["impact"]
+    assert impact.low <= 20.05 <= impact.high
 
 
 # The end.

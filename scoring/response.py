@@ -1,0 +1,153 @@
+"""Findings about the response and its course: claims, relapses, mitigations that held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gameday.scoring.evidence import Evidence, between, moment, seconds
+from gameday.scoring.instants import show_timing
+from gameday.scoring.score import Finding, State
+
+__all__ = ["RULES"]
+
+QUICK_ACK = 60.0
+"""Seconds within which an acknowledgement is worth a good word."""
+
+
+def _acknowledging(e: Evidence) -> Iterator[Finding]:
+    for alert in e.alerts:
+        if alert.tier != "page" or alert.pre_existing or not alert.incident:
+            continue
+        timing = alert.to_acknowledge
+        if timing.state is State.CENSORED:
+            yield Finding(
+                "unacknowledged",
+                "poorly",
+                f"The page {alert.alert} was not acknowledged within {seconds(timing.low or 0.0)}.",
+                alert.fired.high,
+                alert.incident,
+            )
+        elif timing.state is State.MEASURED and (timing.high or 0.0) <= QUICK_ACK:
+            yield Finding(
+                "quick-ack",
+                "well",
+                f"The page {alert.alert} was acknowledged after {show_timing(timing)}.",
+                alert.acknowledged,
+                alert.incident,
+            )
+    for incident in e.incidents:
+        if incident.timings["time_to_acknowledge"].note == "noticed first":
+            yield Finding(
+                "noticed-first",
+                "well",
+                "The incident was noticed before any alert fired.",
+                moment(incident, "ack"),
+                incident.number,
+            )
+
+
+def _process(e: Evidence) -> Iterator[Finding]:
+    for draft in e.drafts:
+        responded = any(not said.scripted for said in draft.said)
+        if draft.kind == "impact" and responded and not draft.verbs("declare"):
+            yield Finding(
+                "not-declared",
+                "surprise",
+                "No declaration was recorded: ask whether the process makes declaring easy enough.",
+                None,
+                draft.number,
+            )
+    hints = [said for said in e.facts.said if said.verb == "hint"]
+    if hints:
+        count = "A hint was" if len(hints) == 1 else f"{len(hints)} hints were"
+        yield Finding(
+            "hints",
+            "surprise",
+            f"{count} asked for: what page and runbook say did not lead to the next step.",
+            hints[0].at,
+        )
+
+
+def _claimed(e: Evidence) -> Iterator[Finding]:
+    for claim in e.claims:
+        if claim.held is not False:
+            continue
+        if claim.verb == "mitigate":
+            yield Finding(
+                "mitigated-while-outside",
+                "poorly",
+                f"When it was called mitigated, this was measured: {claim.seen}.",
+                claim.at,
+                claim.incident,
+            )
+        else:
+            word = "resolved" if claim.verb == "resolve" else "all clear"
+            yield Finding(
+                "resolved-while-outside",
+                "poorly",
+                f"When it was called {word}, this was measured: {claim.seen}.",
+                claim.at,
+                claim.incident,
+            )
+
+
+def _course(e: Evidence) -> Iterator[Finding]:
+    for incident in e.felt:
+        mitigate = incident.timings["time_to_mitigate"]
+        if incident.relapses:
+            times = "once" if incident.relapses == 1 else f"{incident.relapses} times"
+            yield Finding(
+                "relapse",
+                "poorly",
+                f"After a mitigation the SLIs left their bounds again, {times}.",
+                None,
+                incident.number,
+            )
+        if mitigate.source == "self-healed":
+            yield Finding(
+                "self-healed",
+                "lucky",
+                f"The impact ended before anybody acted, {between(incident.instants['impact'], incident.instants['mitigate'])} after it began.",
+                moment(incident, "mitigate"),
+                incident.number,
+            )
+        elif mitigate.state is State.MEASURED and not incident.relapses:
+            yield Finding(
+                "mitigation-held",
+                "well",
+                f"The mitigation held at the first attempt, {show_timing(mitigate)} after detection.",
+                moment(incident, "mitigate"),
+                incident.number,
+            )
+        if not incident.injections:
+            yield Finding(
+                "cause-not-ours",
+                "surprise",
+                "The steady state was left without a fault of ours that took effect.",
+                moment(incident, "impact"),
+                incident.number,
+            )
+    for incident in e.incidents:
+        cleared = incident.timings["time_to_all_clear"]
+        if incident.kind == "false-alarm" and cleared.state is State.MEASURED:
+            yield Finding(
+                "false-alarm-cleared",
+                "well",
+                f"The false alarm was recognised and cleared after {show_timing(cleared)}.",
+                moment(incident, "all_clear"),
+                incident.number,
+            )
+        if incident.kind == "no-impact":
+            targets = ", ".join(
+                i.injection.target for i in e.facts.called if i.injection.id in incident.injections
+            )
+            yield Finding(
+                "no-impact",
+                "lucky",
+                f"The fault on {targets} never reached the users: no SLI left its steady state.",
+                incident.instants["onset"].high,
+                incident.number,
+            )
+
+
+RULES = (_acknowledging, _process, _claimed, _course)
