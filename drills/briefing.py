@@ -17,8 +17,9 @@ from gameday.drills.journal import read_journal
 from gameday.drills.state import OpenDrill
 from gameday.injectors.errors import GamedayError, UsageError
 from gameday.injectors.sandbox.base import Slot
-from gameday.injectors.units import show_duration, show_share
+from gameday.injectors.units import show_duration
 from gameday.scoring import events
+from gameday.scoring.render import figures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -184,9 +185,7 @@ def show(found: Briefing, *, width: int) -> None:
         console.print("No alert fires.")
     console.print()
     for indicator in found.indicators:
-        good = (
-            "unknown" if indicator.good is None else f"{show_share(round(indicator.good, 3))} good"
-        )
+        good = "unknown" if indicator.good is None else f"{figures.share(indicator.good)} good"
         where = {None: "", True: "inside the steady state", False: "outside the steady state"}
         console.print(Text(f"  {indicator.name:<16} {good:>12}  {where[indicator.inside]}"))
     if found.slots:

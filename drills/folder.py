@@ -15,15 +15,9 @@ from gameday.injectors.errors import StorageError, UsageError
 
 __all__ = ["DrillFolder", "find_root", "list_drills"]
 
-_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9-]+-[0-9a-f]{4}")
-_NAME_LENGTH = 20  # ids are part of tags and of socket paths (108 bytes)
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _RESERVE = 4 * 1024 * 1024
 _SMALL_RESERVE = 256 * 1024
-
-
-def _slug(name: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return words[:_NAME_LENGTH].strip("-") or "drill"
 
 
 def find_root(cwd: Path) -> Path:
@@ -106,15 +100,17 @@ class DrillFolder:
         return self.path / f"debrief.{suffix}"
 
     @classmethod
-    def create(cls, root: Path, scenario_name: str, now: datetime) -> DrillFolder:
+    def create(cls, root: Path, now: datetime) -> DrillFolder:
         """Make the folder of a new drill below ``root``, for this user alone, with space set aside.
+
+        The id says when, not what: it stands on every page, and fixers read it.
 
         Raises:
             StorageError: if it cannot be made; nothing was started.
         """
         drills = root.absolute() / ".gameday" / "drills"
         try:
-            folder = cls(_make_unique(drills, f"{now:%Y%m%d-%H%M%S}-{_slug(scenario_name)}"))
+            folder = cls(_make_unique(drills, f"{now:%Y%m%d-%H%M%S}"))
             folder._lay_out()
         except OSError as error:
             raise StorageError(

@@ -17,17 +17,23 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gameday.injectors.units import show_duration, show_share
+from gameday.injectors.units import show_duration
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
-from gameday.scoring.narration import Narrator, Told
+from gameday.scoring.narration import Narrator
+from gameday.scoring.render import figures
 
 __all__ = ["LiveView", "PlainView", "View", "open_view"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 36
 _BIN = 1.0
-_QUIET = frozenset({"Sample", "LoadBucket", "SliBroke", "AlertDelivered", "InjectionArmed"})
+_QUIET = frozenset(
+    {
+        *("Sample", "LoadBucket", "SliBroke", "InjectionArmed"),
+        *("AlertFired", "AlertDelivered", "AlertResolved", "Reported"),  # the terminal is a channel
+    }
+)
 _STYLES = {"fault": "yellow", "alert": "bold red", "people": "cyan", "sli": "green", "sandbox": ""}
 _SIGNS = {"fault": "✕", "alert": "!", "people": "●", "sli": "~", "sandbox": "·", "load": "·"}
 
@@ -56,8 +62,8 @@ class View:
     def tick(self, now: float) -> None:
         """Time passes: seconds since the drill's start."""
 
-    def say(self, text: str) -> None:
-        """Print something of our own above what moves."""
+    def page(self, text: str, kind: str) -> None:
+        """A message of the terminal channel; ``kind``: ``firing``, ``resolved`` or ``report``."""
 
 
 class _Story(View):
@@ -67,6 +73,7 @@ class _Story(View):
         self.begun: float | None = None
         self.phase = "starting"
         self.narrator = Narrator()
+        self._last = 0.0
 
     def observe(self, event: events.Event) -> None:
         if isinstance(event, events.PhaseBegan):
@@ -77,21 +84,36 @@ class _Story(View):
         for told in self.narrator.tell(event):
             if quiet:
                 continue
-            self.console.print(self._line(event.at, told), soft_wrap=True)
+            self._write(event.at, told.lane, told.text, told.quote)
+        self._last = event.at
 
-    def _line(self, at: float, told: Told) -> Text:
-        since = at - self.begun if self.begun is not None else at
-        stamp = clock(since) if self.begun is not None else " --:----"
-        line = Text(f"{stamp}  ", style="dim")
-        style = _STYLES.get(told.lane, "")
-        line.append(f"{_SIGNS.get(told.lane, ' ')} ", style=style)
-        line.append(clean(told.text), style=style if told.lane in ("alert", "fault") else "")
-        if told.quote:
-            line.append(f" “{clean(told.quote)}”", style="italic")
-        return line
+    def _write(self, at: float, lane: str, text: str, quote: str = "") -> None:
+        """One thing that happened; long lines go on under their own beginning."""
+        style = _STYLES.get(lane, "")
+        words = Text(clean(text), style=style if lane in ("alert", "fault") else "")
+        if quote:
+            words.append(f" “{clean(quote)}”", style="italic")
+        stamp = clock(at - self.begun) if self.begun is not None else " --:----"
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=9, no_wrap=True)
+        line.add_column(width=1)
+        line.add_column(overflow="fold")
+        line.add_row(Text(stamp, style="dim"), Text(_SIGNS.get(lane, " "), style=style), words)
+        self.console.print(line)
 
-    def say(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+    def page(self, text: str, kind: str) -> None:
+        head, _, rest = text.partition("\n")
+        self._write(self._last, "people" if kind == "report" else "alert", head)
+        if rest:
+            for line in rest.splitlines():
+                label, detail = line[2:13], line[13:]
+                row = Table.grid(padding=(0, 1))
+                row.add_column(width=9)
+                row.add_column(width=1)
+                row.add_column(width=10, no_wrap=True)
+                row.add_column(overflow="fold")
+                row.add_row("", "", Text(label.strip(), style="dim"), Text(clean(detail)))
+                self.console.print(row)
 
 
 class PlainView(_Story):
@@ -207,7 +229,7 @@ class LiveView(_Story):
             value = (
                 "–"
                 if series.last is None
-                else (show_share(series.last) if share else show_duration(series.last))
+                else (figures.share(series.last) if share else show_duration(series.last))
             )
             inside = self.inside.get(name)
             state = {None: "", True: "steady", False: "outside"}[inside]

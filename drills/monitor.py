@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gameday.scenarios.expressions import Comparison, Condition, When, names_of
+from gameday.injectors.units import show_duration
+from gameday.scenarios.expressions import Condition, When, names_of
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Sample
+from gameday.scoring.render import figures
 from gameday.scoring.samples import Window
 
 __all__ = ["Cleared", "Crossed", "Fired", "GuardBroken", "Monitor", "Signal"]
@@ -140,6 +142,6 @@ class Monitor:
         parts = []
         for name in names_of(condition):
             if name in self.values:
-                unit = "duration" if self.scenario.slis[name].quantile is not None else "share"
-                parts.append(f"{name} {Comparison(name, '', self.values[name], unit).shown}")
+                value, share = self.values[name], self.scenario.slis[name].quantile is None
+                parts.append(f"{name} {figures.share(value) if share else show_duration(value)}")
         return ", ".join(parts)

@@ -171,7 +171,7 @@ async def _play(
     production: Production, options: Options, view: View, interruption: _Interruption
 ) -> DrillFolder:
     scenario = production.scenario
-    folder = DrillFolder.create(options.root, scenario.name, datetime.now(UTC))
+    folder = DrillFolder.create(options.root, datetime.now(UTC))
     folder.scenario.write_text(production.source, encoding="utf-8")
     if production.runbook:
         (folder.path / RUNBOOK).write_text(production.runbook, encoding="utf-8")
@@ -347,7 +347,7 @@ class _Play:
         )
         write_book(self.folder.path, book)
         channels: list[Channel] = [
-            Terminal(lambda message, text: self.view.say(text)),
+            Terminal(lambda message, text: self.view.page(text, message.status)),
             File(Path(book.file)),
         ]
         if book.webhook:

@@ -31,7 +31,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> DrillFolder:
-    return DrillFolder.create(tmp_path, "some drill", datetime.now())
+    return DrillFolder.create(tmp_path, datetime.now())
 
 
 async def hear(folder: DrillFolder, count: int) -> list[Heard | Garbled]:

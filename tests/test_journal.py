@@ -219,7 +219,7 @@ def test_on_a_full_disk_abort_and_revert_are_recorded_all_the_same() -> None:
         from gameday.injectors.undo import *
         from gameday.scoring.events import AbortAsked, Noted
         async def main():
-            folder = DrillFolder.create(pathlib.Path("/mnt"), "full", datetime.now())
+            folder = DrillFolder.create(pathlib.Path("/mnt"), datetime.now())
             log = UndoLog(folder.undo)
             box = SandboxRef("fake", "f", "nowhere")
             await log.arm(Armed("a", "a fault", box, (RemoveToxic("x->y", "t"),)))

@@ -160,7 +160,7 @@ ENDLESS = """
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    folder = DrillFolder.create(tmp_path, "a drill", datetime.now())
+    folder = DrillFolder.create(tmp_path, datetime.now())
     box = FakeSandbox(
         {"gateway": 1, "api": 2}, ["gateway->api"], name="shop", path=tmp_path / "box.json"
     )
@@ -634,7 +634,7 @@ def test_a_full_disk_keeps_nothing_from_being_put_back(tmp_path: Path) -> None:
         os.environ["GAMEDAY_STATE"] = "/mnt/state"
         async def main():
             runner = subprocess.Popen(["sleep", "300"])
-            folder = DrillFolder.create(Path("/mnt"), "full", datetime.now())
+            folder = DrillFolder.create(Path("/mnt"), datetime.now())
             watchdog = Watchdog.start(folder, process_id(runner.pid), kind="fake")
             await watchdog.ready()
             state.remember(state.OpenDrill(
