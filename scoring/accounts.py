@@ -155,15 +155,11 @@ def _timing_table(case: Case, incident: Incident) -> Table:
 
 
 def _pointless(name: str, incident: Incident) -> bool:
-    """A row that says nothing: what can only end a false alarm, in an incident that was none, or the reverse."""
+    """A row that says nothing: what only a false alarm has in an incident that was none, or the reverse."""
     timing = incident.timings[name]
-    return (
-        timing.state is State.NOT_APPLICABLE
-        and not timing.note
-        and (
-            name in ("time_to_all_clear", "time_to_detect_from_impact")
-            or incident.kind == "false-alarm"
-        )
+    return timing.state is State.NOT_APPLICABLE and (
+        incident.kind == "false-alarm"
+        or name in ("time_to_all_clear", "time_to_detect_from_impact")
     )
 
 
@@ -257,7 +253,7 @@ def detection(case: Case) -> Section | None:
                 "What did not fire", ("Alert", "Tier", "Rule"), tuple(silent), "What did not fire"
             )
         )
-    elif case.impacts and not case.scenario.alerts:
+    elif case.impacts and not case.scenario.alerts and not case.score.alerts:
         blocks.append(Paragraph("The scenario has no alert; nothing could fire."))
     if not blocks:
         return None
@@ -464,7 +460,7 @@ def _timed(case: Case, timing: str, word: str) -> str:
     if found is None or found.state not in (State.MEASURED, State.CENSORED):
         return ""
     by = f", {found.source}" if found.source == "self-healed" else ""
-    return _sentence(figures.to_timing(word, found)) + by
+    return _sentence(figures.to_timing(word, found, since="after detection")) + by
 
 
 def _claims(case: Case, *verbs: str) -> list[Block]:

@@ -373,6 +373,56 @@ def _inconclusive(case: Case) -> Iterator[ActionItem]:
         )
 
 
+_FOUND = {
+    "alert-missed": (
+        "Find out why an alert stayed silent although its condition held",
+        "detect",
+        _MONITORING,
+        "high",
+    ),
+    "unwatched-endpoint": (
+        "Watch with an SLI and an alert what users met and nothing measured",
+        "detect",
+        _MONITORING,
+        "medium",
+    ),
+    "unexpected-sli": (
+        "State what is expected of the SLI that moved and that no hypothesis speaks of",
+        "detect",
+        "facilitator",
+        "low",
+    ),
+    "late-delivery": (
+        "Find out what held the page up between firing and delivery",
+        "respond",
+        _MONITORING,
+        "medium",
+    ),
+    "unsteady-after": (
+        "Find out why the steady state did not hold after everything was put back",
+        "prevent",
+        "",
+        "high",
+    ),
+}
+
+
+def _found(case: Case) -> Iterator[ActionItem]:
+    """Findings that call for the same step wherever they turn up."""
+    for finding in case.score.findings:
+        if finding.id in _FOUND:
+            title, kind, owner, priority = _FOUND[finding.id]
+            yield _item(
+                case,
+                finding.id,
+                title,
+                kind=kind,
+                owner=owner or case.owner,
+                priority=priority,
+                why=finding.text,
+            )
+
+
 _RULES = (
     _not_put_back,
     _refuted_slis,
@@ -387,5 +437,6 @@ _RULES = (
     _hints,
     _pages,
     _noise,
+    _found,
     _inconclusive,
 )

@@ -195,11 +195,14 @@ def _response(incident: Incident) -> list[str]:
 
 def _steps(incident: Incident, *steps: tuple[str, str]) -> list[str]:
     return [
-        figures.to_timing(word, timing)
+        figures.to_timing(word, timing, since=_SINCE.get(name, ""))
         for name, word in steps
         if (timing := incident.timings.get(name)) is not None
         and timing.state in (State.MEASURED, State.CENSORED)
     ]
+
+
+_SINCE = {"time_to_mitigate": "after that"}
 
 
 def _mitigated(case: Case) -> str:
@@ -209,4 +212,11 @@ def _mitigated(case: Case) -> str:
         if (timing := incident.timings.get("time_to_mitigate")) is not None
         and timing.state is State.MEASURED
     ]
-    return f"{len(measured)} of {len(case.impacts)} incidents were mitigated"
+    healed = [
+        incident
+        for incident in case.impacts
+        if (timing := incident.timings.get("time_to_mitigate")) is not None
+        and timing.state is State.NOT_APPLICABLE
+    ]
+    more = f" and {len(healed)} ended before anybody had to act" if healed else ""
+    return f"{len(measured)} of {len(case.impacts)} incidents were mitigated{more}"

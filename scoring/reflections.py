@@ -49,7 +49,10 @@ def _line(case: Case, finding: Finding) -> str:
 
 
 def _findings(case: Case, kind: str, name: str) -> Section | None:
-    found = case.findings(kind)
+    everything = case.findings(kind)
+    # Verdicts stand in a table of their own; here they would only be said twice.
+    found = [finding for finding in everything if finding.id not in ("supported", "refuted")]
+    found = found or everything
     if not found:
         return None
     return Section(kind, name, (Bullets(tuple(_line(case, finding) for finding in found)),))
@@ -212,7 +215,7 @@ def _whys_of_impact(case: Case) -> list[Why]:
     incident = case.impacts[0]
     cause = causes(case)
     errors = sorted(case.score.impact.errors.items(), key=lambda item: (-item[1], item[0]))
-    seen = f"{errors[0][0]}, {figures.count(errors[0][1], 'time')}" if errors else "the SLIs above"
+    seen = f"{errors[0][0]}, {figures.count(errors[0][1], 'time')}" if errors else ""
     silent = listed(rule.name for rule in case.silent_rules) if case.unalerted else ""
     detect = incident.timings.get("time_to_detect")
     mitigate = incident.timings.get("time_to_mitigate")
@@ -222,7 +225,12 @@ def _whys_of_impact(case: Case) -> list[Why]:
             f"Why did users notice{' that ' + cause if cause else ''}?",
             f"Outside the steady state for {figures.figure(*case.score.impact.outside)}.",
         ),
-        Why("Why did what stands between them and the fault let it through?", f"Users met {seen}."),
+        Why(
+            "Why did what stands between them and the fault let it through?",
+            f"Users met {seen}."
+            if seen
+            else "What users met is not known: the probes alone tell of it.",
+        ),
         Why(
             "Why was it noticed when it was, and not earlier?",
             (
@@ -236,7 +244,7 @@ def _whys_of_impact(case: Case) -> list[Why]:
         ),
         Why(
             "Why did it take as long as it did to cut the impact?",
-            f"{_capital(figures.to_timing('mitigated', mitigate)) if mitigate else 'No time to mitigate is known'}."
+            f"{_capital(figures.to_timing('mitigated', mitigate, since='after detection')) if mitigate else 'No time to mitigate is known'}."
             + _asked(case),
         ),
         Why(
@@ -282,7 +290,7 @@ def _whys_of_false_alarm(case: Case) -> list[Why]:
         ),
         Why("Why does the page not say how to tell?", _verify(case)),
         Why(
-            "Why would the next false alarm be noticed sooner?",
+            "Why would the next false alarm be recognised sooner?",
             "What changed in the page, the rule or the runbook since?",
         ),
     ]
@@ -334,7 +342,7 @@ def _process_lesson(case: Case) -> str:
         ("time_to_all_clear", "cleared"),
     )
     known = [
-        figures.to_timing(word, timing)
+        figures.to_timing(word, timing, since=_SINCE.get(name, ""))
         for name, word in words
         if (timing := incident.timings.get(name))
         and timing.state in (State.MEASURED, State.CENSORED)
@@ -347,10 +355,20 @@ def _process_lesson(case: Case) -> str:
     )
 
 
+_SINCE = {
+    "time_to_detect": "after onset",
+    "time_to_acknowledge": "after the page",
+    "time_to_identify": "after detection",
+    "time_to_mitigate": "after detection",
+    "time_to_all_clear": "after the alert",
+}
+
+
 def _people_lesson(case: Case) -> str:
     if not case.anyone:
         return "No fixer took part."
-    given = figures.count(len(case.verbs("update")), "update") + " given"
+    updates = len(case.verbs("update"))
+    given = f"{figures.count(updates, 'update')} given" if updates else "No update given"
     hints = len(case.verbs("hint"))
     asked = f"{figures.count(hints, 'hint')} asked for" if hints else "no hint asked for"
     roles = listed(dict.fromkeys(said.role for said in case.said)) or "nobody"

@@ -123,7 +123,7 @@ def _entries(
         case ev.Looked():
             state = "in force" if event.in_force else "not in force"
             name = targets.get(event.injection, event.injection)
-            yield entry("fault", f"A look at {name}, {state}: {event.seen}", low=event.previous)
+            yield entry("fault", f"A look at {name}: {event.seen or state}", low=event.previous)
         case ev.InjectionUndone():
             yield entry("fault", _undone(event, targets.get(event.injection, event.injection)))
         case ev.TargetChecked():

@@ -128,7 +128,7 @@ def test_headings_are_findings() -> None:
         section(document, "detection").finding
         == "Monitoring told of it 2.6 s (2.5–2.7) after the onset"
     )
-    assert section(document, "mitigation").finding == "Mitigated after 10.3 s (10.1–10.5)"
+    assert section(document, "mitigation").finding == "Mitigated 10.3 s (10.1–10.5) after detection"
 
 
 # Names.

@@ -125,12 +125,18 @@ def _at_least(seconds: float) -> str:
     return single(seconds, way="down")
 
 
-def to_timing(done: str, timing_: Timing) -> str:
-    """As a clause: ``mitigated after 12.4 s (12.3–12.5)``, ``not mitigated within 4 min 12 s``."""
+def to_timing(done: str, timing_: Timing, *, since: str = "") -> str:
+    """As a clause: ``mitigated after 12.4 s (12.3–12.5)``, ``not mitigated within 4 min 12 s``.
+
+    Args:
+        since: What it is counted from, if that is to be said: ``mitigated 12.4 s after detection``.
+    """
     if timing_.state is State.CENSORED:
-        return f"not {done} {timing(timing_).removeprefix('not ')}"
+        return f"not {done} {timing(timing_).removeprefix('not ')} {since}".strip()
     if timing_.state is State.MEASURED:
-        return f"{done} after {timing(timing_)}"
+        shown = timing(timing_)
+        early = shown.endswith("before") or shown.startswith("between")
+        return f"{done} {shown} {since}" if since and not early else f"{done} after {shown}"
     if timing_.state is State.UNKNOWN:
         return f"{done} after an unknown time"
     return f"nothing to be {done}"
