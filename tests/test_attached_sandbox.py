@@ -219,11 +219,9 @@ def test_what_it_cannot_do(tmp_path: Path, word: str) -> None:
     async def test() -> None:
         with sleeping(word) as (child,):
             box = attach(tmp_path, word)
-            for part in ("links", "cpu", "memory", "disk", "hands"):
+            for part in ("holds", "links", "cpu", "memory", "disk", "hands"):
                 with pytest.raises(Unsupported, match=part):
                     box.part(part)
-            with pytest.raises(Unsupported):
-                await box.processes.hold("web-1", "tag", uptime=1.0)
             with pytest.raises(UsageError, match="no slot"):
                 await box.processes.status("db-1")
             with pytest.raises(SandboxError, match="RemoveToxic"):

@@ -333,7 +333,7 @@ def test_a_hold_crashes_each_process_until_it_is_cleared(tmp_path: Path) -> None
         async with sandbox(small(tmp_path), tmp_path) as box:
             before = await box.fingerprint("back-1")
             first = await who(box, "back-1")
-            await box.processes.hold("back-1", "gameday-x-1", uptime=0.05)
+            await box.holds.hold("back-1", "gameday-x-1", uptime=0.05)
             await until(lambda: restarted(box, "back-1", 2))
             status = await box.processes.status("back-1")
             assert status.holds == ("gameday-x-1",)
@@ -752,7 +752,7 @@ def test_where_nothing_was_there_is_nothing_to_tear_down() -> None:
 def test_a_machine_without_namespaces_lacks_only_sized_disks(tmp_path: Path) -> None:
     async def test() -> None:
         async with sandbox(small(tmp_path), tmp_path, isolate=False) as box:
-            assert set(box.parts) == {"processes", "links", "cpu", "memory", "hands"}
+            assert set(box.parts) == {"processes", "holds", "links", "cpu", "memory", "hands"}
             assert "namespaces" in box.lacks()["disk"]
 
     run(test)

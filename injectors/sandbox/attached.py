@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from gameday.injectors.errors import SandboxError, Unsupported, UsageError
+from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Sandbox, Slot
 from gameday.injectors.sandbox.process import signal_slot
@@ -256,17 +256,6 @@ class AttachedSandbox(Sandbox):
     async def signal(self, process: ProcessId, signal: int) -> bool:
         """Send a signal to a process; False if it is no longer that process."""
         return signal_slot(process, signal)
-
-    async def hold(self, slot: str, tag: str, *, uptime: float) -> None:
-        """Not here: nobody would lift the hold after us.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise Unsupported(
-            f"{slot} is attached: it cannot be kept from staying up",
-            hint="process.crashloop needs a sandbox of kind local.",
-        )
 
     async def list_slots(self) -> tuple[Slot, ...]:
         """One slot for each name."""

@@ -96,14 +96,14 @@ class Groups:
         return Group(folder, self._limit, self._used)
 
     def remove(self) -> bool:
-        """Take the groups away; False if a process is still in one."""
+        """Take the groups away; False while a process is still in one."""
         return remove_groups(self._folder)
 
 
 def remove_groups(folder: Path) -> bool:
-    """Take away a sandbox's groups; False if a process is still in one, or it is not there."""
+    """Take away a sandbox's groups, if it has any; False while a process is still in one."""
     if not folder.is_dir():
-        return False
+        return True
     for child in [path for path in folder.iterdir() if path.is_dir()]:
         try:
             child.rmdir()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.local import namespaces
@@ -29,11 +30,13 @@ class Child:
         ended: Done when it has ended, with the code.
     """
 
-    bound = False
+    bound: ClassVar[bool] = False
     """True where no pid namespace ends our children: then the kernel kills each with us."""
 
-    cpus: frozenset[int] | None = None
+    cpus: ClassVar[frozenset[int] | None] = None
     """CPUs for new children, where our own affinity is narrower than it was at first."""
+
+    _living: ClassVar[set[int]] = set()
 
     def __init__(
         self,
@@ -66,8 +69,21 @@ class Child:
         self._on_exit = on_exit
         if self.cpus is not None:
             process.set_affinity(self.identity, self.cpus)
+        self._living.add(self.pid)
         self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._reap)
+
+    @classmethod
+    def reap_orphans(cls) -> None:
+        """Forget those whom we got as their subreaper; our own are reaped when we are told."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid in cls._living:
+                return
+            os.waitpid(found.si_pid, os.WNOHANG)
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -77,6 +93,7 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         self.code = self._popen.returncode = os.waitstatus_to_exitcode(status)
         self.ended.set_result(self.code)
+        self._living.discard(self.pid)
         if self._on_exit is not None:
             self._on_exit(self)
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from gameday.injectors.fault import Bytes, Seconds
+from gameday.injectors.fault import Bytes, Seconds, within
+from gameday.injectors.units import show_duration, show_size
 
 __all__ = ["Cluster", "Health", "Service", "links_order"]
 
@@ -70,12 +71,18 @@ class Health(BaseModel, frozen=True, extra="forbid"):
         description="A command, with templates, that exits with 0. "
         "It runs with the slot's environment, in the slot's folder.",
     )
-    every: Annotated[Seconds, Field(ge=0.01)] = Field(0.5, description="Time between two checks.")
-    timeout: Annotated[Seconds, Field(gt=0)] = Field(
-        1.0, description="A check that takes longer has failed."
+    every: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
+        0.5, description="Time between two checks.", json_schema_extra={"default": "500ms"}
     )
-    start_within: Annotated[Seconds, Field(gt=0)] = Field(
-        15.0, description="The replica has to be healthy this soon after its first start."
+    timeout: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
+        1.0,
+        description="A check that takes longer has failed.",
+        json_schema_extra={"default": "1s"},
+    )
+    start_within: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
+        15.0,
+        description="A replica has to be healthy this soon after its start.",
+        json_schema_extra={"default": "15s"},
     )
 
     @model_validator(mode="after")
@@ -92,7 +99,8 @@ class Service(BaseModel, frozen=True, extra="forbid"):
 
     Templates (Jinja) may stand in ``command``, in the values of ``environment``, in ``files``
     and in the health command. They see ``python``, ``slot``, ``service``, ``number``, ``host``,
-    ``port``, ``data``, ``folder``, ``endpoints`` and ``links``.
+    ``port``, ``data``, ``folder``, ``endpoints`` and ``links``; ``links.order_db`` is a list of
+    ``slot``, ``address``, ``host`` and ``port``, one for each replica of order-db.
     """
 
     command: list[str] = Field(
@@ -125,8 +133,10 @@ class Service(BaseModel, frozen=True, extra="forbid"):
         "calls was scaled or drained.",
     )
     stop: SignalName = Field("SIGTERM", description="Asks a replica to stop.")
-    grace: Annotated[Seconds, Field(le=60)] = Field(
-        3.0, description="Time to stop in; then it is killed."
+    grace: Annotated[Seconds, within(0, 60, show_duration)] = Field(
+        3.0,
+        description="Time to stop in; then it is killed.",
+        json_schema_extra={"default": "3s"},
     )
     restart: Literal["never", "always"] = Field(
         "never",
@@ -179,8 +189,10 @@ class Cluster(BaseModel, frozen=True, extra="forbid"):
     entry: str | None = Field(
         None, description="The service that users reach: probes and load go there."
     )
-    disk: Annotated[Bytes, Field(ge=_SMALLEST_DISK)] = Field(
-        64 * 1024 * 1024, description="Size of each replica's folder."
+    disk: Annotated[Bytes, within(_SMALLEST_DISK, 1 << 40, show_size)] = Field(
+        64 << 20,
+        description="Size of each replica's folder, where the machine permits sized disks.",
+        json_schema_extra={"default": "64MiB"},
     )
     services: dict[ServiceName, Service] = Field(min_length=1, description="The services by name.")
 

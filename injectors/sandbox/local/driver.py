@@ -15,7 +15,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError, SandboxGone
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
-from gameday.injectors.sandbox.local import launch, orders, parts, teardown, undoing
+from gameday.injectors.sandbox.local import orders, parts, teardown, undoing
 from gameday.injectors.sandbox.local.client import Client
 from gameday.injectors.undo import ProcessId, SandboxRef, Step, StepResult
 
@@ -54,6 +54,8 @@ class LocalSandbox(Sandbox):
                 socket, the system's folder for temporary files is taken instead.
             tag: Unique; what everything in the sandbox carries.
         """
+        from gameday.injectors.sandbox.local import launch  # only who starts one needs it
+
         return launch.plan_ref(run_dir, tag)
 
     @classmethod
@@ -83,6 +85,8 @@ class LocalSandbox(Sandbox):
             SandboxError: if a service does not become healthy, with the end of its log.
                 Nothing is left then.
         """
+        from gameday.injectors.sandbox.local import launch
+
         supervisor = await launch.launch(
             cluster, ref, log_dir=log_dir, owners=owners, folder=folder, isolate=isolate
         )

@@ -12,6 +12,7 @@ from gameday.injectors.sandbox.local.child import Child
 __all__ = ["check_command", "check_http", "check_tcp"]
 
 _HOST = "127.0.0.1"
+_TO_THE_END = 0.05
 
 
 async def check_tcp(port: int, timeout: float) -> bool:
@@ -34,7 +35,7 @@ async def check_http(port: int, path: str, timeout: float) -> bool:
             request = f"GET {path} HTTP/1.1\r\nHost: {_HOST}:{port}\r\nUser-Agent: gameday-health\r\nConnection: close\r\n\r\n"
             writer.write(request.encode())
             line = await reader.readline()
-            await reader.read(-1)  # to the end: a server may log a connection that is cut
+            await _drain(reader)
     except (OSError, TimeoutError, ValueError):
         return False
     finally:
@@ -42,6 +43,17 @@ async def check_http(port: int, path: str, timeout: float) -> bool:
             writer.transport.abort()
     words = line.split()
     return len(words) >= 2 and words[1].isdigit() and int(words[1]) < 400
+
+
+async def _drain(reader: asyncio.StreamReader) -> None:
+    """Read a short answer to its end: a server may complain of a connection that is cut."""
+    try:
+        async with asyncio.timeout(_TO_THE_END):
+            await reader.read(1 << 20)
+            while not reader.at_eof():
+                await reader.read(1 << 20)
+    except TimeoutError:
+        pass  # it keeps the connection open, though we asked it not to
 
 
 async def check_command(

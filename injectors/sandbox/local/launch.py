@@ -7,7 +7,6 @@ import signal as signals
 import socket
 import stat
 import sys
-import tempfile
 from collections.abc import Sequence
 from hashlib import blake2s
 from pathlib import Path
@@ -45,7 +44,7 @@ def _place(run_dir: Path | None, tag: str) -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     homes = [run_dir.absolute()] if run_dir is not None else []
     homes += [Path(runtime)] if runtime and os.access(runtime, os.W_OK | os.X_OK) else []
-    homes += [Path(tempfile.gettempdir()), Path("/tmp")]
+    homes += [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp")]
     names = [f"gameday-{os.geteuid()}-{name.removeprefix('gameday-')}" for name in (tag, short)]
     for home in homes:
         for name in names:

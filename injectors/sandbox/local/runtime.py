@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Toxic
@@ -26,6 +28,7 @@ __all__ = ["Runtime"]
 _TEARDOWN_GRACE = 1.0
 _BURNER = "while True: pass"
 _BURNER_WITHIN = 1.0
+_GROUPS_WITHIN = 0.5
 
 
 class Runtime:
@@ -82,9 +85,8 @@ class Runtime:
             return
         path = self.run / "processes.json"
         running = [r.child.identity for r in self.replicas.values() if r.child is not None]
-        text = json.dumps([[p.boot_id, p.pid, p.started] for p in running])
         fresh = path.with_suffix(".new")
-        fresh.write_text(text)
+        fresh.write_bytes(msgspec.json.encode(running))
         fresh.replace(path)
 
     def lacks(self) -> dict[str, str]:
@@ -260,8 +262,13 @@ class Runtime:
         for replica in list(self.replicas.values()):
             if not self.no_disks:
                 namespaces.unmount(replica.data)
+
+    async def forget_groups(self) -> None:
+        """Take the control groups away, as soon as the killed have left them."""
         if self._groups is not None:
-            self._groups.remove()
+            deadline = time.monotonic() + _GROUPS_WITHIN
+            while not self._groups.remove() and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
     # Hands
 

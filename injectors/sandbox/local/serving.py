@@ -57,6 +57,8 @@ def _end_with(runtime: Runtime, owners: tuple[ProcessId, ...], init: int) -> lis
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, runtime.end, f"it was sent {number.name}")
+    if not init:
+        loop.add_signal_handler(signal.SIGCHLD, Child.reap_orphans)
     left: set[int] = set()
     watched = []
 
@@ -97,6 +99,7 @@ async def _end(runtime: Runtime, door: _Door) -> None:
     except TimeoutError:
         print("teardown took too long; the rest is killed", file=sys.stderr)
     _kill_leftovers(runtime)
+    await runtime.forget_groups()
     shutil.rmtree(runtime.run, ignore_errors=True)
 
 

@@ -33,7 +33,6 @@ def _isolate(run: Path) -> tuple[str, int]:
 def main(argv: list[str]) -> int:
     """Hold the sandbox until it is over."""
     run, listener = Path(argv[0]), int(argv[1])
-    os.umask(0o077)
     why, init = _isolate(run)
     # Only now: what these import would be copied into init, and none of it is needed there.
     import asyncio

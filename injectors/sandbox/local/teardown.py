@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import process
@@ -25,10 +25,9 @@ _PATIENCE = 10
 
 def _recorded(run: Path) -> list[ProcessId]:
     try:
-        rows = json.loads((run / "processes.json").read_text())
+        return msgspec.json.decode((run / "processes.json").read_bytes(), type=list[ProcessId])
     except (OSError, ValueError):
         return []
-    return [ProcessId(*row) for row in rows]
 
 
 def _left(tag: str, recorded: list[ProcessId]) -> set[ProcessId]:
@@ -57,7 +56,9 @@ async def tear_down(ref: SandboxRef) -> StepResult:
     killed = await _kill(tag, recorded)
     found = cgroups.Groups.find(tag)
     if found is not None:
-        cgroups.remove_groups(found[0])
+        with anyio.move_on_after(_BY_FORCE):
+            while not cgroups.remove_groups(found[0]):  # noqa: ASYNC110 - no file tells us
+                await anyio.sleep(0.01)  # the killed are about to leave them
     shutil.rmtree(run, ignore_errors=True)
     if run.exists():
         raise SandboxError(f"{run} cannot be removed", hint=f"Remove it by hand: rm -r {run}")
