@@ -37,8 +37,10 @@ SandboxKey = tuple[str, str]
 PAUSES = (0.3, 1.0, 3.0)
 """Seconds before each further round over what failed."""
 _CONNECT_LIMIT = 10.0
+_FIRST = 4.0
+"""Seconds at most for each step in the first round: what hangs must not hold up the rest."""
 _HURRIED = 1.0
-"""Seconds for each step of a sandbox that has let one run into its limit, in the same round."""
+"""The same for a sandbox that has let one step run into its limit, until the next round."""
 
 
 async def recover(
@@ -102,7 +104,9 @@ def check_recovered(folder: DrillFolder) -> None:
     ]
     raise UndoFailed(
         "\n".join([*lines, *read.problems]),
-        hint="\n".join(["By hand:", *hands]) if hands else f"Look at {folder.undo} by hand.",
+        hint="\n".join(["By hand:", *hands])
+        if hands
+        else f"Put back by hand what {folder.undo} says there, then delete that line.",
     )
 
 
@@ -141,11 +145,12 @@ class _Recovery:
         read = self._read()
         results: dict[str, Undone] = {}
         left = list(read.outstanding)
-        for pause in (0.0, *pauses):
+        left = await self._round(left, results, min(self._limit, _FIRST))
+        for pause in pauses:
             if not left:
                 break
             await anyio.sleep(pause)
-            left = await self._round(left, results)
+            left = await self._round(left, results, self._limit)
         return list(results.values())
 
     def _read(self) -> UndoRead:
@@ -154,14 +159,16 @@ class _Recovery:
             self._log(problem)
         return read
 
-    async def _round(self, left: list[Armed], results: dict[str, Undone]) -> list[Armed]:
+    async def _round(
+        self, left: list[Armed], results: dict[str, Undone], limit: float
+    ) -> list[Armed]:
         """Try each once; what failed is left."""
         failed = []
         async with AsyncExitStack() as boxes:
             found: dict[SandboxKey, Sandbox | SandboxGone] = {}
             self._slow.clear()
             for armed in left:
-                result = await self._undo(armed, found, boxes)
+                result = await self._undo(armed, found, boxes, limit)
                 results[armed.id] = result
                 self._note(result)
                 if result.outcome is Outcome.FAILED:
@@ -173,12 +180,13 @@ class _Recovery:
         armed: Armed,
         found: dict[SandboxKey, Sandbox | SandboxGone],
         boxes: AsyncExitStack,
+        limit: float,
     ) -> Undone:
         key = armed.sandbox.kind, armed.sandbox.address
         try:
             if key not in found:
                 found[key] = await self._reach(armed.sandbox, boxes)
-            limit = min(self._limit, _HURRIED) if key in self._slow else self._limit
+            limit = min(limit, _HURRIED) if key in self._slow else limit
             called = time.monotonic()
             result = await undo_one(armed, found[key], resolve_page=self._resolve_page, limit=limit)
             if result.outcome is Outcome.FAILED and time.monotonic() - called >= limit:

@@ -480,6 +480,19 @@ async def test_without_it_nothing_begins(scene: Scene) -> None:
         Watchdog.start(DrillFolder(scene.folder.path / "gone"), identify(os.getpid()))
 
 
+async def test_it_is_light(scene: Scene) -> None:
+    script = """
+        import importlib, sys
+        from gameday.drills import guard, watchdog
+        for module in (*guard._PRELOADED, *watchdog._DRIVERS.values()):
+            importlib.import_module(module)
+        heavy = {"pydantic", "rich", "jinja2", "locust", "gevent", "aiohttp", "yaml", "click"}
+        sys.exit(len(heavy & set(sys.modules)))
+    """
+    done = await anyio.run_process([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == 0
+
+
 async def test_it_holds_the_sandbox_while_it_puts_back(scene: Scene) -> None:
     lock = state.lock_sandbox("shop", scene.folder.id)
     watchdog = await start(scene, inherit=[lock])
