@@ -152,6 +152,12 @@ def _check_timing(hypothesis: Hypothesis, incidents: Sequence[Incident]) -> Hypo
     if not applying:
         notes = " ".join(dict.fromkeys(_sentence(t.note or "not applicable") for _, t in found))
         return _score(hypothesis, _INCONCLUSIVE, notes)
+    # An incident of another cause counts if it refutes; that it was over too soon to tell does not.
+    ours = [(i, t) for i, t in applying if i.injections]
+    if ours:
+        applying = ours + [
+            (i, t) for i, t in applying if not i.injections and judge(t, bound) is _REFUTED
+        ]
     incident, timing = max(applying, key=lambda it: (_RANK[judge(it[1], bound)], it[1].value or 0))
     verdict = judge(timing, bound)
     where = f" in incident {incident.number}" if len(incidents) > 1 else ""
@@ -190,7 +196,8 @@ def _check_sli(facts: Facts, base: Ground, hypothesis: Hypothesis) -> Hypothesis
     if reason:
         return _score(hypothesis, _INCONCLUSIVE, reason)
     found = excursions(track, bound, known)
-    breaches = [e for e in found if e.first.sent >= begin]
+    # A request in flight when the fault struck was sent before it.
+    breaches = [e for e in found if e.onset.high >= begin]
     if not breaches and any(e.end is None or e.end.high > begin for e in found):
         return _score(
             hypothesis,

@@ -219,6 +219,10 @@ def _share_injections(facts: Facts, drafts: Sequence[Draft]) -> None:
         taken.update(i.injection.id for i in draft.injections)
         if causes:
             draft.onset = _onset(causes, impact)
+            # What a fault causes does not come before it.
+            spell = draft.spells[0]
+            after = instant(max(impact.low, draft.onset.low), impact.high, impact.source)
+            draft.spells[0] = Spell(after, spell.end, spell.parts)
 
 
 def _onset(causes: Sequence[InjectionFacts], impact: Instant | None) -> Instant:

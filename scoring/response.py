@@ -69,29 +69,23 @@ def _process(e: Evidence) -> Iterator[Finding]:
 
 
 def _claimed(e: Evidence) -> Iterator[Finding]:
+    words = {"mitigate": "mitigated", "resolve": "resolved", "all-clear": "all clear"}
     for claim in e.claims:
         if claim.held is not False:
             continue
+        text = f"When it was called {words[claim.verb]}, this was measured: {claim.seen}."
         if claim.verb == "mitigate":
-            yield Finding(
-                "mitigated-while-outside",
-                "poorly",
-                f"When it was called mitigated, this was measured: {claim.seen}.",
-                claim.at,
-                claim.incident,
-            )
+            identity, kind = "mitigated-while-outside", "poorly"
+        elif claim.seen.startswith("in force: "):
+            # Users are well again, only the fault is still there: a workaround, not a mistake.
+            identity, kind = "resolved-with-fault-in-force", "surprise"
         else:
-            word = "resolved" if claim.verb == "resolve" else "all clear"
-            yield Finding(
-                "resolved-while-outside",
-                "poorly",
-                f"When it was called {word}, this was measured: {claim.seen}.",
-                claim.at,
-                claim.incident,
-            )
+            identity, kind = "resolved-while-outside", "poorly"
+        yield Finding(identity, kind, text, claim.at, claim.incident)
 
 
 def _course(e: Evidence) -> Iterator[Finding]:
+    straight = {draft.number for draft in e.drafts if len(draft.worse) == 1}
     for incident in e.felt:
         mitigate = incident.timings["time_to_mitigate"]
         if incident.relapses:
@@ -111,7 +105,7 @@ def _course(e: Evidence) -> Iterator[Finding]:
                 moment(incident, "mitigate"),
                 incident.number,
             )
-        elif mitigate.state is State.MEASURED and not incident.relapses:
+        elif mitigate.state is State.MEASURED and incident.number in straight:
             yield Finding(
                 "mitigation-held",
                 "well",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gameday.scoring.facts import AlertFacts, Facts
 from gameday.scoring.incidents import Draft
 from gameday.scoring.instants import instant, not_applicable, unknown
-from gameday.scoring.score import AlertScore, Incident, Instant, Timing
+from gameday.scoring.score import AlertScore, Incident, Instant, State, Timing
 
 __all__ = ["alert_score", "incident"]
 
@@ -177,7 +177,14 @@ def _to_detect(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
     masked = [a for a in facts.alerts.values() if a.open_at(draft.onset.low)]
     if draft.kind != "false-alarm" and any(a not in draft.alerts for a in masked):
         return unknown("an alert was already firing before the onset")
-    return facts.cut.censored(at["onset"])
+    return _undetected(facts, draft, at["onset"])
+
+
+def _undetected(facts: Facts, draft: Draft, start: Instant) -> Timing:
+    """What is over can no longer be detected: the wait ended with the incident."""
+    if draft.restored is not None:
+        return facts.cut.censored(start, draft.restored.high, "it ended")
+    return facts.cut.censored(start)
 
 
 def _from_impact(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
@@ -185,7 +192,8 @@ def _from_impact(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
         return not_applicable("")
     if "detect" not in at:
         missing = _to_detect(facts, draft, at)
-        return missing if not missing.low else facts.cut.censored(at["impact"])
+        measurable = missing.state is State.CENSORED
+        return _undetected(facts, draft, at["impact"]) if measurable else missing
     if at["detect"].high < at["impact"].low:
         return not_applicable("detected before the steady state was left", at["detect"].source)
     return facts.cut.measured(at["impact"], at["detect"])

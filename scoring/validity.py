@@ -33,7 +33,9 @@ def _start(e: Evidence) -> Iterator[Finding]:
         yield validity("failed", "The drill ended by a fault of Gameday's own.", facts.end)
     elif facts.ended == "aborted" and facts.aborts:
         abort = facts.aborts[0]
-        yield validity("aborted", f"The drill was aborted ({abort.by}): {abort.why}.", abort.at)
+        yield validity(
+            "aborted", f"The drill was aborted ({abort.by}): {_first_line(abort.why)}.", abort.at
+        )
 
 
 def _measuring(e: Evidence) -> Iterator[Finding]:
@@ -66,7 +68,7 @@ def _measuring(e: Evidence) -> Iterator[Finding]:
         times = "" if len(known) == 1 else f" ({len(known)} times; the first is shown)"
         yield validity(
             "own-problem",
-            f"Something of Gameday's own did not work, in {where}{times}: {known[0].what.rstrip('.')}.",
+            f"Something of Gameday's own did not work, in {where}{times}: {_first_line(known[0].what)}.",
             known[0].at,
         )
 
@@ -102,6 +104,10 @@ def _injecting(e: Evidence) -> Iterator[Finding]:
                 f"{alert.alert} fired before the first fault; it is not counted as detection.",
                 alert.fired.high,
             )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].rstrip(".")
 
 
 RULES = (_start, _measuring, _injecting)

@@ -519,6 +519,59 @@ def test_impact_after_a_restoration_is_a_new_incident() -> None:
     assert "cause-not-ours" in ids(found)
 
 
+def test_what_was_over_before_anything_told_of_it_was_not_waited_for() -> None:
+    """A blip of another cause: not detected while it lasted, and no reason to doubt the rest."""
+    found = (
+        Journal(scenario(hypotheses=[PAGED, AVAILABLE]))
+        .frame(60)
+        .probed(62, Outage(12, 12.3), Outage(20.05, 40))
+        .injected(20, 40, undone=60, outcome="taken-over", by="fixer")
+        .alert(23)
+        .acted(39)
+        .score()
+    )
+    blip, main = found.incidents
+    assert blip.injections == ()
+    assert timing(found, "detect").state is State.CENSORED
+    assert timing(found, "detect").low == pytest.approx(0.3, abs=0.06)
+    assert main.injections == ("i1",)
+    assert verdict(found, "paged") is Verdict.SUPPORTED
+    assert verdict(found, "available") is Verdict.REFUTED
+
+
+def test_a_request_in_flight_when_the_fault_strikes_is_part_of_its_impact() -> None:
+    """It was sent before the inject and refused after it."""
+    found = (
+        Journal(scenario(hypotheses=[AVAILABLE]))
+        .frame(60)
+        .probed(62, Outage(20.003, 40), latency=0.03)
+        .injected(20.002, 40, undone=60, outcome="taken-over", by="fixer")
+        .score()
+    )
+    (incident,) = found.incidents
+    assert incident.injections == ("i1",)
+    assert incident.instants["impact"].low >= 20.002
+    assert incident.instants["impact"].high >= 20.003
+    assert verdict(found, "available") is Verdict.REFUTED
+
+
+def test_resolved_by_a_workaround_is_no_mistake() -> None:
+    found = (
+        Journal(scenario())
+        .frame(60, "resolved")
+        .probed(62, Outage(20.05, 30))
+        .injected(20, 60.2, undone=60)
+        .alert(23, resolved=32)
+        .acted(29, "drain")
+        .said(40, "resolve")
+        .score()
+    )
+    (claim,) = found.claims
+    assert claim.held is False
+    assert "resolved-with-fault-in-force" in ids(found)
+    assert "resolved-while-outside" not in ids(found)
+
+
 def test_impact_within_stabilise_is_the_same_incident() -> None:
     found = Journal(scenario(faults=0)).frame(90).probed(92, Outage(20, 25), Outage(29, 33)).score()
     assert len(found.incidents) == 1
