@@ -260,16 +260,16 @@ def excursions(
     runs = _runs(judged, bound, against, track.sli.over)
     if not runs:
         return []
-    good = sorted(
-        (p.sample for p in judged if not against(p.sample)), key=lambda s: (s.sent, s.done)
-    )
+    ordered = sorted((p.sample for p in judged), key=lambda s: (s.sent, s.done))
+    good = [sample for sample in ordered if not against(sample)]
+    bad = [sample for sample in ordered if against(sample)]
     sent = [sample.sent for sample in good]
     return [
         Excursion(
             sli=track.name,
             bound=bound,
             onset=_onset(run, good, sent, track),
-            end=_end(run, run.back, good, sent, track.q) if run.back else None,
+            end=_end(run, run.back, good, bad, sent, track.q) if run.back else None,
             first=run.first.sample,
             last=run.last.sample,
             worst=run.worst,
@@ -329,7 +329,12 @@ def _onset(run: _Run, good: Sequence[Sample], sent: Sequence[float], track: Trac
 
 
 def _end(
-    run: _Run, back: Point, good: Sequence[Sample], sent: Sequence[float], q: float
+    run: _Run,
+    back: Point,
+    good: Sequence[Sample],
+    bad: Sequence[Sample],
+    sent: Sequence[float],
+    q: float,
 ) -> Instant:
     last = run.last.sample
     index = bisect_right(sent, last.sent)
@@ -340,5 +345,20 @@ def _end(
         high = min(high, good[index].done)
         index += 1
     held_back = following.done - following.sent > q and following.done >= last.done - q
-    low = max(last.sent, last.done - q) if held_back else last.sent
+    low = max(last.sent, _burst(bad, last) - q) if held_back else last.sent
     return Instant(min(low, high), high, last.sli)
+
+
+def _burst(bad: Sequence[Sample], last: Sample) -> float:
+    """When the first answer came of those that had piled up and came at once, *last* with them.
+
+    They belong together as long as their answers lie less than half as far apart
+    as they were sent.
+    """
+    first, later = last.done, last
+    for index in range(bisect_left(bad, last.sent, key=attrgetter("sent")) - 1, -1, -1):
+        earlier = bad[index]
+        if abs(later.done - earlier.done) >= (later.sent - earlier.sent) / 2:
+            break
+        first, later = min(first, earlier.done), earlier
+    return first
