@@ -53,7 +53,10 @@ def _detection(e: Evidence) -> Iterator[Finding]:
         if "detect" in incident.instants:
             continue
         timing = incident.timings["time_to_detect"]
-        if timing.state is State.CENSORED:
+        lasted = incident.instants.get("restore") is None or (
+            (timing.low or 0.0) >= e.facts.scenario.stabilise
+        )
+        if timing.state is State.CENSORED and lasted:
             yield Finding(
                 "not-detected",
                 "poorly",

@@ -76,6 +76,10 @@ def _period(e: Evidence) -> tuple[float, float] | None:
 
 
 def _narrow_blow(e: Evidence) -> Iterator[Finding]:
+    shares = [sli.worst for sli in e.slis if e.facts.scenario.slis[sli.name].quantile is None]
+    if not any(worst for worst in shares if worst is not None):
+        # Nothing answered any more: there was no other replica to lose.
+        return
     by_service: dict[str, list[str]] = {}
     for known in e.facts.called:
         entries = e.facts.scenario.faults

@@ -96,7 +96,7 @@ class AlertScore(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What fixers said (``mitigate``, ``resolve`` …), beside what was measured then.
+    """What fixers said (``mitigate``, ``resolve``, ``all-clear``), beside what was measured then.
 
     Attributes:
         held: True if the measurements agree; None if they cannot tell.
@@ -195,8 +195,9 @@ class Impact(msgspec.Struct, frozen=True):
         requests, failed: Requests of the load from the first inject to restored or our revert.
         outside: Seconds outside the steady state, low and high.
         error_budget: Share of bad samples over that which the steady state allows, per SLI:
-            1.0 is the whole budget of the drill's own period.
-        errors: By endpoint and error: count.
+            1.0 is the whole budget of the drill's own period. Only shares with a lower bound
+            under 100 % have one.
+        errors: Failed requests by endpoint, with the short names of the errors met there.
     """
 
     requests: int
@@ -210,7 +211,7 @@ class Finding(msgspec.Struct, frozen=True):
     """Something the evidence shows that people should talk about; never about a person.
 
     Attributes:
-        id: Stable: ``alert-after-impact``, ``resolved-while-outside`` ….
+        id: Stable: ``customer-first``, ``resolved-while-outside`` ….
         kind: ``well``, ``poorly``, ``lucky``, ``surprise`` or ``validity`` (about the drill itself).
         text: One sentence, with the figures.
         at: Where on the axis, if anywhere.
