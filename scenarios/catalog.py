@@ -51,8 +51,6 @@ def find_scenario(name: str, cwd: Path) -> Path:
     for path in _places(name, cwd):
         if path.is_file():
             return path
-    if (cwd / name).is_file():
-        return cwd / name
     raise ScenarioError(name, [Problem("there is no scenario of this name", hint=_hint(name, cwd))])
 
 
@@ -60,7 +58,7 @@ def _places(name: str, cwd: Path) -> list[Path]:
     folders = (cwd / "scenarios", cwd, CATALOGUE)
     if not name or "\0" in name or len(name) > 200:
         return []
-    return [folder / (name + suffix) for folder in folders for suffix in _SUFFIXES]
+    return [folder / (name + suffix) for folder in folders for suffix in _SUFFIXES] + [cwd / name]
 
 
 def _hint(name: str, cwd: Path) -> str:

@@ -120,6 +120,10 @@ class SandboxChoice(_Part):
     def _one_source(self) -> SandboxChoice:
         if self.kind == "local" and (self.app is None) == (self.file is None):
             raise ValueError("give app (a shipped application) or file (a declaration of your own)")
+        if self.kind == "attached" and (self.app or self.file):
+            raise ValueError(
+                "attached processes are named on the command line; leave out app and file"
+            )
         return self
 
 
@@ -373,7 +377,7 @@ class Scenario(_Part):
         "infrastructure",
         "third-party",
         "environmental",
-    ] = "system-outage"
+    ] = Field("system-outage", description="What sort of incident it is.")
     objectives: list[Text] = Field(
         default_factory=list, description="What the drill is to find out."
     )

@@ -11,7 +11,7 @@ APPS: tuple[str, ...] = ("shop",)
 """Applications that are shipped; each is a folder beside this file."""
 
 PARTS: dict[str, frozenset[str]] = {
-    "local": frozenset({"processes", "links", "cpu", "memory", "disk", "hands"}),
+    "local": frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"}),
     "attached": frozenset({"processes"}),
 }
 """What a kind of sandbox can do at all; what this machine lacks is found before a drill starts."""

@@ -157,3 +157,9 @@ def _with_unit(node: dict[str, Any], unit: dict[str, Any], show: _Show) -> dict[
 def _prose(text: str) -> str:
     first = text.split("\n\n", 1)[0].replace("``", "`")
     return re.sub(r"\s+", " ", first).strip()
+
+
+if __name__ == "__main__":
+    from gameday.scenarios.catalog import CATALOGUE
+
+    (CATALOGUE / SCENARIO_FILE).write_text(schema_text(scenario_schema()), encoding="utf-8")

@@ -22,6 +22,7 @@ SOURCE_LIMIT = 1024 * 1024
 
 _LISTED = 1000
 _COMPARED = 200
+_PREFIX = 3
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -33,12 +34,13 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff")
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...], *, cutoff: float = 0.6) -> str:
-    """The known word closest to ``word``; empty if none is close."""
+    """The known word closest to ``word``, or the only one that it begins; empty if there is none."""
     folded = {one.lower().replace("-", "_"): one for one in reversed(known[:_COMPARED])}
-    close = difflib.get_close_matches(
-        word[:80].lower().replace("-", "_"), list(folded), n=1, cutoff=cutoff
-    )
-    return folded[close[0]] if close else ""
+    wanted = word[:80].lower().replace("-", "_")
+    close = difflib.get_close_matches(wanted, list(folded), n=1, cutoff=cutoff)
+    if not close and len(wanted) >= _PREFIX:
+        close = [one for one in folded if one.startswith(wanted)]
+    return folded[close[0]] if len(close) == 1 else ""
 
 
 def read_source(path: Path, *, limit: int = SOURCE_LIMIT) -> str:

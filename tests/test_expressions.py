@@ -206,8 +206,10 @@ def test_a_wait_has_a_unit() -> None:
         parse_step("wait 5")
 
 
-def _slot(name: str, state: str = "running", health: str = "healthy", **more: bool) -> Slot:
-    return Slot(name, name.rpartition("-")[0], state, health, **more)
+def _slot(
+    name: str, state: str = "running", health: str = "healthy", drained: bool = False
+) -> Slot:
+    return Slot(name, name.rpartition("-")[0], state, health, drained=drained)
 
 
 def test_templates_name_the_first_slot_that_is_not_well() -> None:

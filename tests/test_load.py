@@ -1,0 +1,763 @@
+"""The loader: whatever lies at a path, the answer is a scenario or problems in our words, at once."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
+
+from gameday.injectors.errors import ScenarioError
+from gameday.injectors.registry import fault_class, known_kinds
+from gameday.scenarios.document import parse_document
+from gameday.scenarios.load import (
+    LoadedScenario,
+    load_cluster,
+    load_scenario,
+    load_text,
+    load_yaml,
+)
+from gameday.scenarios.model import Load, Scenario
+from gameday.scenarios.sandboxes import PARTS
+from gameday.scenarios.source import read_source
+from gameday.scenarios.wording import _Trouble
+
+CLUSTER = """\
+name: own
+entry: web
+services:
+  web: {command: [serve], links: [api]}
+  api: {command: [serve], replicas: 3, links: [db], environment: {MODE: quick, LEVEL: info}}
+  db: {command: [serve]}
+"""
+
+GOOD = """\
+apiVersion: gameday/v1
+name: good
+title: A scenario that is fine
+severity: SEV-2
+objectives: ["Does it hold?"]
+duration: 2m
+sandbox: {file: sandbox.yaml}
+roles: {breaker: automated, fixer: on-call}
+load: {journey: visit.py, users: 20, spawn_rate: 2.5}
+slis:
+  availability: {path: /products, every: 50ms, good: "status < 500 and latency < 500ms", over: 2s}
+  slow: {quantile: 99%}
+steady_state: {availability: ">= 99%", slow: "< 300ms"}
+acceptable: {availability: ">= 97%"}
+hypotheses:
+  - {id: stays, claim: It stays., expect: "availability >= 95%"}
+  - {id: told, claim: We are told., expect: "time_to_detect <= 15s"}
+alerts:
+  - name: Burn
+    when: availability < 98% for 2s
+    summary: It fails.
+    impact: Customers see it.
+    verify: The figures.
+    first_step: Look.
+    escalate: The team.
+    runbook: runbooks/a.md
+  - {name: Fyi, tier: fyi, at: 5s, summary: By the way.}
+faults:
+  - {at: 10s, inject: process.kill, target: {service: api, count: 1}}
+  - {at: 20s, lasts: 10s, inject: net.latency, target: {link: api->db}, delay: 200ms, jitter: 50ms}
+reports:
+  - {at: 40s, from: customer, text: It hangs.}
+fixers:
+  scripted: {reaction: 3s, steps: [ack, identify, "restart {{ unhealthy.api }}", mitigate, resolve]}
+hints: [Look at the nodes.]
+abort_when: [availability < 10% for 20s]
+debrief: {questions: ["What now?"]}
+"""
+
+JARGON = re.compile(
+    r"Input should|Extra inputs|Field required|pydantic|https?://|\[type=|validation error"
+    r"|value_error|\b(string|int|float|bool|list|dict|model)_(type|parsing)\b|unable to parse|NoneType|Traceback|<class|ScenarioError|Misfit",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "runbooks").mkdir()
+    (tmp_path / "runbooks" / "a.md").write_text("# Runbook\n")
+    (tmp_path / "sandbox.yaml").write_text(CLUSTER)
+    (tmp_path / "visit.py").write_text("")
+    (tmp_path / "good.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def problems(path: Path, load: Callable[[Path], object] = load_scenario) -> list[str]:
+    """``line:column message | hint`` of each problem."""
+    with pytest.raises(ScenarioError) as caught:
+        load(path)
+    assert caught.value.exit_code == 2
+    return _shown(caught.value)
+
+
+def _shown(error: ScenarioError) -> list[str]:
+    return [
+        f"{one.line}:{one.column} {one.message}" + (f" | {one.hint}" if one.hint else "")
+        for one in error.problems
+    ]
+
+
+def changed(folder: Path, old: str, new: str) -> list[str]:
+    """The problems of the good scenario with one change."""
+    assert GOOD.count(old) == 1, old
+    path = folder / "changed.yaml"
+    path.write_text(GOOD.replace(old, new))
+    return problems(path)
+
+
+# A good file
+
+
+def test_a_good_scenario_comes_with_what_it_names(folder: Path) -> None:
+    loaded = load_scenario(folder / "good.yaml")
+    assert loaded.text == GOOD
+    assert loaded.scenario.name == "good"
+    assert loaded.cluster is not None
+    assert list(loaded.cluster.services) == ["web", "api", "db"]
+    assert loaded.cluster_path == folder / "sandbox.yaml"
+    assert loaded.locustfile == folder / "visit.py"
+    assert loaded.runbooks == {"runbooks/a.md": "# Runbook\n"}
+    assert [fault.breaks.kind for fault in loaded.scenario.faults] == [
+        "process.kill",
+        "net.latency",
+    ]
+    assert loaded.scenario.load is not None
+    assert loaded.scenario.load.spawn_rate == 2.5
+
+
+def test_the_scenario_changes_the_cluster_that_it_breaks(folder: Path) -> None:
+    own = "{file: sandbox.yaml, replicas: {api: 5}, environment: {api: {MODE: slow, NEW: x}}}"
+    (folder / "good.yaml").write_text(GOOD.replace("{file: sandbox.yaml}", own))
+    cluster = load_scenario(folder / "good.yaml").cluster
+    assert cluster is not None
+    assert cluster.services["api"].replicas == 5
+    assert cluster.services["api"].environment == {"MODE": "slow", "LEVEL": "info", "NEW": "x"}
+
+
+def test_a_control_drill_needs_neither_faults_nor_alerts_nor_hypotheses(folder: Path) -> None:
+    text = GOOD[: GOOD.index("hypotheses:")]
+    (folder / "control.yaml").write_text(text)
+    scenario = load_scenario(folder / "control.yaml").scenario
+    assert (scenario.faults, scenario.alerts, scenario.hypotheses) == ([], [], [])
+
+
+def test_the_copy_in_a_drills_folder_is_read_without_the_files_beside_it() -> None:
+    loaded = load_text(GOOD, "scenario.yaml")
+    assert loaded.scenario == load_text(GOOD, "x").scenario
+    assert loaded.cluster is None
+    assert loaded.runbooks == {}
+    with pytest.raises(ScenarioError, match=r"scenario.yaml:4:11: severity"):
+        load_text(GOOD.replace("SEV-2", "SEV-9"), "scenario.yaml")
+
+
+def test_a_byte_order_mark_and_other_line_ends_are_fine(folder: Path) -> None:
+    path = folder / "windows.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_scenario(path).scenario.name == "good"
+
+
+def test_simple_aliases_are_fine(folder: Path) -> None:
+    text = GOOD.replace('">= 99%", slow', '&bound ">= 99%", slow').replace('">= 97%"', "*bound")
+    (folder / "alias.yaml").write_text(text)
+    assert load_scenario(folder / "alias.yaml").scenario.acceptable == {"availability": ">= 99%"}
+
+
+def test_any_model_can_be_read(folder: Path) -> None:
+    (folder / "load.yaml").write_text("users: 3\n")
+    assert load_yaml(folder / "load.yaml", Load).value == Load(users=3)
+    (folder / "load.yaml").write_text("usres: 3\n")
+    assert problems(folder / "load.yaml", lambda path: load_yaml(path, Load)) == [
+        "1:1 `usres` is no key | Did you mean `users`?"
+    ]
+
+
+# What lies at the path
+
+
+def test_a_missing_file_names_the_nearest(folder: Path) -> None:
+    assert problems(folder / "god.yaml") == [
+        f"None:None there is no such file | Did you mean {folder / 'good.yaml'}?"
+    ]
+    assert "There is no folder" in problems(folder / "no" / "such.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "None:None the file is empty | `gameday init` writes a first scenario."),
+        (b" \n\n", "None:None the file is empty | `gameday init` writes a first scenario."),
+        (b"# nothing\n", "None:None there is nothing in the file but comments"),
+        (b"a: \0b", "None:None the file is binary (byte 4 is NUL); expected UTF-8 text"),
+        ("a: b".encode("utf-16"), "the file is UTF-16; expected UTF-8"),
+        ("a: 1\nb: ä".encode("latin-1"), "2:4 the file is not UTF-8: found the byte 0xe4"),
+        (b"\x7fELF\x02\x01\x01\0", "the file is binary"),
+        (b"a: \x07", "1:4 found the control character U+0007"),
+        (b'a: "\\e[31m"', "1:4 found the control character U+001B in a text"),
+        ("a: b\u2028c".encode(), "1:5 found the control character U+2028"),
+    ],
+)
+def test_no_text_no_scenario(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    (found,) = problems(path)
+    assert message in found
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    fifo, loop = tmp_path / "fifo", tmp_path / "loop"
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        found = {
+            "directory": problems(tmp_path),
+            "pipe": problems(fifo),
+            "device": problems(Path("/dev/zero")),
+            "socket": problems(tmp_path / "socket"),
+        }
+    for kind, (text,) in found.items():
+        assert kind in text
+        assert "expected a file" in text
+    assert "cannot be opened" in problems(loop)[0]
+    assert "NUL" in problems(tmp_path / "a\0b")[0]
+    assert "cannot be opened" in problems(tmp_path / ("x" * 5000))[0]
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    assert problems(path) == [
+        "None:None the file is too large: found 100 MiB, expected at most 1 MiB"
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    path.chmod(0)
+    assert "permission denied" in problems(path)[0]
+
+
+def test_a_file_that_grows_while_it_is_read_is_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="too large"):
+        read_source(Path("/proc/kallsyms"), limit=1000)
+
+
+# YAML
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3", "3:1 `a` is given twice; first at line 1"),
+        ("a: 1\n---\nb: 2", "2:1 a second document begins here; a file holds one"),
+        ("a: !!python/object/apply:os.system [id]", "1:4 found the tag"),
+        ("a: !env HOME", "1:4 found the tag '!env'"),
+        ("a: [1, 2", "2:1 the list that begins at line 1, column 4 with '[' lacks"),
+        ("a: {b: 1", "2:1 the mapping that begins at line 1, column 4 with '{' lacks"),
+        ("a: 'x", "the quote that begins at line 1, column 4 is never closed"),
+        ("a:\n\tb: 1", "2:1 found a tab; expected spaces"),
+        ("a: @b", "1:4 no value can begin with '@'"),
+        ("a: b: c", "1:5 found a ':' where no key can stand"),
+        ("a:\n  b: 1\n c: 2", "3:2 expected a key of the mapping that begins at line 1"),
+        ("a:\n - b\n c: 1", "3:2 expected the next '-' of the list that begins at line 2"),
+        ("a: - b", "1:4 found a '-' where no list can begin"),
+        ("a: *nope", "1:4 the alias *nope names no anchor"),
+        ("a: &a [*a]", "1:8 the alias *a stands inside its own anchor"),
+        ("? [a]\n: b", "1:3 found a list or mapping as a key; expected text"),
+        ("a: .nan", "1:4 found the number .nan, expected a finite number"),
+        ("a: -.inf", "1:4 found the number -.inf, expected a finite number"),
+        ("a: 1e999", "1:4 found the number 1e999, expected a finite number"),
+        ("a: " + "9" * 5000, "1:4 found a number of 5000 characters"),
+        ("a: 010", "1:4 found 010, which some programs read as octal; expected 10"),
+        ("- a", "1:1 found a list, expected keys with values"),
+        ("just words", "1:1 found the text 'just words', expected keys with values"),
+        ("a: " + "x" * 200_000, "1:4 found a text of 200000 characters"),
+        ("%a\n" * 10, "5:1 found 10 lines that begin with '%'"),
+    ],
+)
+def test_yaml_that_we_do_not_take(text: str, message: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        load_text(text, "a.yaml")
+    assert any(message in one for one in _shown(caught.value)), _shown(caught.value)
+
+
+def test_plain_words_mean_what_they_say() -> None:
+    text = "a: no\nb: on\nc: 1:30\nd: 2024-01-01\ne: 0o17\nf: 0x1F\ng: 1_000\nh: ~\ni: true\n<<: m"
+    root, found = parse_document(text, "a.yaml")
+    assert not found
+    assert root.plain() == {
+        "a": "no",
+        "b": "on",
+        "c": "1:30",
+        "d": "2024-01-01",
+        "e": 15,
+        "f": 31,
+        "g": "1_000",
+        "h": None,
+        "i": True,
+        "<<": "m",
+    }
+
+
+def _bomb() -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, 10):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 1_000_000, "nest deeper than 50 levels"),
+        ("a: " + "[" * 1_000_000, "nest deeper than 50 levels"),
+        ("{a: " * 250_000, "nest deeper than 50 levels"),
+        ("- " * 500_000, "nest deeper than 50 levels"),
+        ("".join(" " * depth + "a:\n" for depth in range(1400)), "nest deeper than 50 levels"),
+        (_bomb(), "more than 20000 values"),
+        ("a: &a x\nb: [" + "*a, " * 5000 + "x]", "more than 100 aliases"),
+        ("- a\n" * 250_000, "more than 20000 values"),
+        ("a:\n" * 300_000, "more than 20000 values"),
+        ("%TAG !a! b\n" * 90_000, "lines that begin with '%'"),
+        ("".join(f"k{n}: 1\n" for n in range(9000)), "further problems are not shown"),
+    ],
+)
+def test_a_hostile_file_is_refused_at_once(text: str, message: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ScenarioError, match=message):
+        load_text(text[: 1024 * 1024], "a.yaml")
+    assert time.process_time() - began < 3  # a second, on a machine that has nothing else to do
+
+
+# Every problem at once
+
+
+def test_every_problem_is_reported_at_its_place(folder: Path) -> None:
+    (folder / "bad.yaml").write_text(
+        """\
+apiVersion: gameday/v2
+name: Bad name
+titel: Bad
+duration: 3
+sandbox: {file: sandbox.yaml}
+load: {journey: visit.py, users: true, spawn_rate: "ten"}
+slis:
+  availability: {path: products, every: 50ms, good: "status < 500 and latncy < 500ms"}
+steady_state: {availability: "over 3"}
+hypotheses:
+  - {id: a, claim: x, expect: "availabilty >= 95%"}
+  - {id: a, claim: x, expect: "time_to_detect <= 15%"}
+alerts:
+  - {name: A, when: "availability < 98% for 2s", sumary: s}
+faults:
+  - {at: 10s, inject: proces.kill, target: {service: api}}
+  - {at: 10s, inject: net.latency, target: {link: api-db}, delay: 200ms, jiter: 50ms}
+  - {at: 9m, inject: process.kill, target: {service: api, count: 9}}
+reports:
+  - {at: -3s, from: boss, text: ""}
+"""
+    )
+    found = problems(folder / "bad.yaml")
+    assert [one.split(" | ")[0] for one in found] == [
+        "1:13 apiVersion: found the text 'gameday/v2', expected gameday/v1",
+        "2:7 name: found the text 'Bad name', expected lower-case letters, digits and dashes, "
+        "such as api-node-failure",
+        "3:1 `titel` is no key",
+        "4:11 duration: 3 has no unit; write 3s or 3ms",
+        "6:34 load.users: found true, expected a whole number",
+        "6:52 load.spawn_rate: found the text 'ten', expected a number",
+        "8:24 slis.availability.path: found the text 'products', expected a path that begins "
+        "with /",
+        "8:53 slis.availability.good: 'latncy' is not known of a sample; there are status and "
+        "latency",
+        "9:30 steady_state.availability: in 'over 3': found 'over', expected one of < <= > >= "
+        "== !=",
+        "11:31 hypothesis a: there is no SLI or timing 'availabilty'",
+        "12:10 the hypothesis a is given twice; first at line 11",
+        "12:31 hypothesis a: time_to_detect is a duration; 15 % is none",
+        "14:50 `sumary` is no key of alerts[0]",
+        "16:23 faults[0].inject: there is no fault 'proces.kill'",
+        "17:51 faults[1].target.link: 'api-db' is not a link; write it as api->store or "
+        "api-1->store",
+        "17:74 `jiter` is no key of faults[1]",
+        "18:66 the target asks for 9, but only 3 match",
+        "20:10 reports[0].at: '-3s' is not a duration; write it as 500ms, 10s, 3m or 1m30s",
+        "20:21 reports[0].from: found the text 'boss', expected one of customer, stakeholder",
+        "20:33 reports[0].text: found the text '', expected at least one character",
+    ]
+    hints = dict(re.findall(r"^(\d+:\d+) .* \| (.*)$", "\n".join(found), re.MULTILINE))
+    assert hints["3:1"] == "Did you mean `title`?"
+    assert hints["11:31"] == "Did you mean availability?"
+    assert hints["14:50"] == "Did you mean `summary`?"
+    assert hints["16:23"].startswith("Did you mean process.kill?")
+    assert hints["17:74"] == "Did you mean `jitter`?"
+
+
+def test_the_problem_is_shown_as_editors_take_it(folder: Path) -> None:
+    path = folder / "changed.yaml"
+    path.write_text(GOOD.replace("users: 20", "usres: 20"))
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    assert str(caught.value) == (
+        f"{path}:9:27: `usres` is no key of load\n    Did you mean `users`?"
+    )
+
+
+CHECKS = [
+    # names that meet
+    ('{availability: ">= 99%", slow', '{availabilty: ">= 99%", slow', "13:16", "availability?"),
+    ('{availability: ">= 97%"}', '{fast: ">= 97%"}', "14:14", "There are: availability, slow."),
+    ("when: availability <", "when: availabilty <", "20:11", "Did you mean availability?"),
+    ("when: availability <", "when: time_to_detect <", "20:11", "is a timing; expected an SLI"),
+    ("[availability < 10%", "[avail < 10%", "36:14", "Did you mean availability?"),
+    ("id: told", "id: stays", "17:10", "hypothesis stays is given twice; first at line 16"),
+    ("name: Fyi", "name: Burn", "27:12", "the alert Burn is given twice; first at line 19"),
+    # units
+    ('"availability >= 95%"', '"availability >= 95ms"', "16:43", "is a share; 95 ms is none"),
+    ('"availability >= 95%"', '"availability >= 95"', "16:43", "Write it as 95%."),
+    ('"availability >= 95%"', '"slow <= 95%"', "16:43", "slow is a duration; 95 % is none"),
+    ('"time_to_detect <= 15s"', '"time_to_detect <= 15"', "17:45", "is a duration; 15 is none"),
+    ('">= 99%", slow', '">= 99s", slow', "13:30", "1 min 39 s is none"),
+    ("latency < 500ms", "latency < 500", "11:54", "latency is a duration; 500 is none"),
+    ("status < 500 and", "status < 5% and", "11:54", "status is a number; 5 % is none"),
+    # bounds and windows that make sense
+    ('">= 97%"', '">= 99.5%"', "14:28", "tighter than steady_state"),
+    ("over: 2s", "over: 10ms", "11:96", "the window (10 ms) is shorter than"),
+    ("slow: {quantile: 99%}", "slow: {quantile: 99%, probe: tcp, good: status < 400}", "12:43", "a tcp probe has no status"),
+    # times
+    ("at: 10s", "at: 2m", "29:10", "a fault at 2 min comes after the drill's end (2 min)"),
+    ("at: 40s", "at: 10m", "32:10", "a report at 10 min comes after"),
+    ("at: 5s", "at: 5m", "27:32", "an alert at 5 min comes after"),
+    ("lasts: 10s", "lasts: 0s", "30:22", "the fault would end as it begins"),
+    ("for 2s", "for 3m", "20:11", "3 min is not shorter than the drill (2 min)"),
+    ("duration: 2m", "duration: 2m\nstabilise: 2m", "7:12", "stabilise (2 min) is not shorter"),
+    ("reaction: 3s", "reaction: 30s", "34:24", "take at least 2 min 30 s"),
+    ("duration: 2m", "duration: 25h", "6:11", "expected at most"),
+    ("duration: 2m", "duration: -2m", "6:11", "'-2m' is not a duration"),
+    ("duration: 2m", "duration: 1:30", "6:11", "'1:30' is not a duration"),
+    ("duration: 2m", "duration: 2024-01-01", "6:11", "'2024-01-01' is not a duration"),
+    ("duration: 2m", "duration: yes", "6:11", "'yes' is not a duration"),
+    ("duration: 2m", "duration: [2m]", "6:11", "found a list, expected a duration such as 500ms"),
+    ("duration: 2m", "duration:", "6:10", "found nothing, expected a duration such as"),
+    ("duration: 2m", "duration: 2.5", "6:11", "2.5 has no unit; write 2.5s"),
+    # targets
+    ("service: api, count: 1", "service: apy", "29:55", "no service 'apy' | Did you mean api?"),
+    ("service: api, count: 1", "slot: api-4", "29:52", "no slot 'api-4'; api has 3"),
+    ("service: api, count: 1", "slot: web-2, count: 1", "29:52", "web has 1"),
+    ("service: api, count: 1", "service: api, count: 4", "29:67", "asks for 4, but only 3 match"),
+    ("service: api, count: 1", "service: api, slot: api-1", "29:45", "give service or slot"),
+    ("service: api, count: 1", "service: api, count: 1, share: 5%", "29:45", "count or share"),
+    ("service: api, count: 1", "service: api, cuont: 1", "29:60", "Did you mean `count`?"),
+    ("link: api->db", "link: web->db", "30:63", "no link web->db | There are: web->api, api->db."),
+    ("link: api->db", "link: api-9->db", "30:63", "no service or slot 'api-9'"),
+    ("link: api->db", "link: api->db, count: 4", "30:79", "asks for 4, but only 3 match"),
+    ("target: {service: api, count: 1}", "target: api", "29:45", "expected keys with values"),
+    ("inject: process.kill", "inject: 3", "29:23", "found the number 3, expected text"),
+    ("inject: process.kill, ", "", "29:5", "`inject` is missing"),
+    ("delay: 200ms", "delay: 200", "30:80", "200 has no unit"),
+    ("delay: 200ms", "delay: 2h", "30:80", "2 h is outside 1 ms to 1 min"),
+    ("delay: 200ms, ", "", "30:5", "`delay` is missing"),
+    # services
+    ("slow: {quantile: 99%}", "slow: {quantile: 99%, service: wbe}", "12:34", "Did you mean web?"),
+    ("{file: sandbox.yaml}", "{file: sandbox.yaml, replicas: {apo: 2}}", "7:42", "mean api?"),
+    ("{file: sandbox.yaml}", "{file: sandbox.yaml, environment: {apo: {A: b}}}", "7:45", "api?"),
+    ("{file: sandbox.yaml}", "{file: sandbox.yaml, environment: {api: {A: 1}}}", "7:54", 'in quotes: "1"'),
+    ("{file: sandbox.yaml}", "{app: shp}", "7:16", "no application 'shp' | Did you mean shop?"),
+    ("{file: sandbox.yaml}", "{app: shop, file: sandbox.yaml}", "7:10", "give app"),
+    ("{file: sandbox.yaml}", "{}", "7:10", "give app"),
+    ("{file: sandbox.yaml}", "{kind: lokal}", "7:17", "Did you mean local?"),
+    ("{file: sandbox.yaml}", "{kind: attached, app: shop}", "7:10", "leave out app and file"),
+    ("{file: sandbox.yaml}", "{kind: attached}", "30:35", "needs links, which a sandbox of kind attached lacks"),
+    # fixers
+    ("steps: [ack,", "steps: [akc,", "34:36", "Did you mean ack?"),
+    ("unhealthy.api", "unhealthy.apy", "34:51", "no service 'apy' | Did you mean api?"),
+    ('"restart {{ unhealthy.api }}"', "restart api-7", "34:51", "no slot 'api-7'; api has 3"),
+    ('"restart {{ unhealthy.api }}"', "scale apis 3", "34:51", "no service 'apis'"),
+    ("steps: [ack, identify, \"restart {{ unhealthy.api }}\", mitigate, resolve]", "steps: []", "34:35", "at least one entry"),
+    # files beside it
+    ("runbooks/a.md", "runbooks/b.md", "26:14", "there is no such file | Did you mean"),
+    ("runbooks/a.md", "/etc/passwd", "26:14", "leads out of the scenario's folder"),
+    ("runbooks/a.md", "../a.md", "26:14", "leads out of the scenario's folder"),
+    ("runbooks/a.md", "runbooks", "26:14", "found a directory"),
+    ("runbooks/a.md", "out.md", "26:14", "is a link out of the scenario's folder"),
+    ("runbooks/a.md", '""', "26:14", "expected the name of a file"),
+    ("file: sandbox.yaml", "file: ../sandbox.yaml", "7:17", "leads out of the scenario's folder"),
+    ("file: sandbox.yaml", "file: sandbx.yaml", "7:17", "there is no such file"),
+    ("visit.py", "browse", "9:17", "expected a locustfile beside the scenario"),
+    ("visit.py", "other.py", "9:17", "there is no such file"),
+    ("visit.py", "../visit.py", "9:17", "leads out of the scenario's folder"),
+    # pages, roles, severities
+    ("    impact: Customers see it.\n", "", "19:5", "the page Burn lacks impact (who feels it)"),
+    ("when: availability < 98% for 2s", "at: 3s\n    when: availability < 98%", "19:5", "one of them"),
+    ("fixer: on-call", "fixr: on-call", "8:29", "Did you mean fixer?"),
+    ("fixer: on-call", "Fixer: on-call", "8:29", "found the key 'Fixer', expected lower-case"),
+    ("severity: SEV-2", "severity: SEV-9", "4:11", "expected SEV-0 to SEV-5 or P1 to P4"),
+    ("severity: SEV-2", "severity: SEV-2\nseverity_scheme: P1..4", "4:11", "not in the scheme P1..4"),
+    ("title: A scenario that is fine", "title: 3", "3:8", 'put it in quotes: "3"'),
+    ("title: A scenario that is fine\n", "", "1:1", "`title` is missing"),
+    ("users: 20", "users: 0", "9:34", "found the number 0, expected at least 1"),
+    ("users: 20", 'users: "20"', "9:34", "Numbers are written without quotes."),
+    ("users: 20", "users: 2.5", "9:34", "expected a whole number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "place", "message"), CHECKS)
+def test_a_mistake_is_found_where_it_stands(
+    folder: Path, old: str, new: str, place: str, message: str
+) -> None:
+    outside = folder.parent / f"{folder.name}-outside.md"
+    outside.write_text("")
+    (folder / "out.md").symlink_to(outside)
+    found = changed(folder, old, new)
+    assert any(one.startswith(f"{place} ") and message in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("faults", "clash"),
+    [
+        ("{at: 1s, inject: process.kill, target: {service: api}}", True),
+        ("{at: 1s, inject: process.kill, target: {slot: api-2}}", True),
+        ("{at: 1s, inject: process.kill, target: {slot: api-1}}", False),
+        ("{at: 1s, lasts: 9s, inject: process.kill, target: {slot: api-2}}", False),
+        ("{at: 30s, inject: process.kill, target: {slot: api-2}}", False),
+        ("{at: 29s, inject: process.crashloop, target: {service: api}}", True),
+        ("{at: 1s, inject: disk.fill, target: {slot: api-2}}", False),
+    ],
+)
+def test_faults_that_exclude_each_other_cannot_meet(folder: Path, faults: str, clash: bool) -> None:
+    begin, end = GOOD.index("faults:\n") + 8, GOOD.index("reports:")
+    pause = "  - {at: 10s, lasts: 20s, inject: process.pause, target: {slot: api-2}}\n"
+    path = folder / "faults.yaml"
+    path.write_text(GOOD[:begin] + pause + f"  - {faults}\n" + GOOD[end:])
+    if clash:
+        (found,) = problems(path)
+        assert found.startswith("30:5 ")
+        assert "exclude each other, and both can be in force at api-2" in found
+    else:
+        load_scenario(path)
+
+
+def test_another_role_is_the_teams_own_business(folder: Path) -> None:
+    path = folder / "roles.yaml"
+    path.write_text(GOOD.replace("fixer: on-call", "deputy: Ann's team, planning-lead: them"))
+    assert set(load_scenario(path).scenario.roles) == {"breaker", "deputy", "planning-lead"}
+
+
+# The sandbox's declaration
+
+
+def test_a_declaration_is_checked_as_well(folder: Path) -> None:
+    path = folder / "sandbox.yaml"
+    path.write_text(
+        "name: own\nentry: wbe\nservices:\n  web: {command: [serve], links: [apii, db]}\n"
+        "  api: {comand: [serve]}\n  db: {command: [serve], links: [web]}\n"
+    )
+    assert problems(path, load_cluster) == [
+        "2:8 entry: there is no service 'wbe' | Did you mean web?",
+        "4:3 links form a circle: web -> db -> web; a start order is then impossible",
+        "4:35 services.web.links: there is no service 'apii' | Did you mean api?",
+        "5:9 `comand` is no key of services.api | Did you mean `command`?",
+    ]
+    (found,) = problems(folder / "good.yaml")
+    assert found.startswith("7:17 sandbox.file: sandbox.yaml has 4 problems")
+    assert f"{path}:5:9: `comand` is no key of services.api" in found
+
+
+def test_a_declaration_without_an_entry_needs_a_service_to_probe(folder: Path) -> None:
+    (folder / "sandbox.yaml").write_text(CLUSTER.replace("entry: web\n", ""))
+    found = problems(folder / "good.yaml")
+    assert "declares no entry" in found[0]
+
+
+def test_unknown_journeys_of_the_shop(folder: Path) -> None:
+    text = GOOD.replace("{file: sandbox.yaml}", "{app: shop}").replace("visit.py", "brwse")
+    (folder / "shop.yaml").write_text(text)
+    assert any(
+        one.endswith("shop has no journey 'brwse' | Did you mean browse?")
+        for one in problems(folder / "shop.yaml")
+    )
+
+
+# Whatever comes
+
+
+def _sound(found: LoadedScenario | ScenarioError, lines: int) -> None:
+    if isinstance(found, LoadedScenario):
+        return
+    assert found.problems
+    for one in found.problems:
+        assert not JARGON.search(one.message + " " + one.hint), (one.message, one.hint)
+        assert one.message.strip()
+        assert one.line is None or 1 <= one.line <= lines + 1
+        assert one.column is None or one.column >= 1
+
+
+def _load(path: Path, content: bytes) -> LoadedScenario | ScenarioError:
+    path.write_bytes(content)
+    try:
+        return load_scenario(path)
+    except ScenarioError as error:
+        return error
+
+
+RELAXED = settings(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@given(content=st.binary(max_size=2000))
+@RELAXED
+def test_no_bytes_break_the_loader(folder: Path, content: bytes) -> None:
+    _sound(_load(folder / "any.yaml", content), content.count(b"\n") + content.count(b"\r") + 1)
+
+
+@given(content=st.text(st.sampled_from("ab:-[]{}&*!|>'\"%@` \n\t#,?.01~"), max_size=200))
+@RELAXED
+def test_no_yaml_breaks_the_loader(folder: Path, content: str) -> None:
+    _sound(_load(folder / "any.yaml", content.encode()), content.count("\n") + 1)
+
+
+@given(
+    cuts=st.lists(
+        st.tuples(st.integers(0, len(GOOD)), st.integers(0, 30), st.text(max_size=6)),
+        min_size=1,
+        max_size=4,
+    )
+)
+@RELAXED
+def test_no_typing_mistake_breaks_the_loader(folder: Path, cuts: list[Any]) -> None:
+    text = GOOD
+    for at, length, new in cuts:
+        text = text[:at] + new + text[at + length :]
+    content = text.encode(errors="replace")
+    _sound(_load(folder / "any.yaml", content), content.count(b"\n") + content.count(b"\r") + 1)
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**15),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["", "x", "5s", "95%", "-1", "api", "api-2", "a->b", ">= 5%", "no", "1:30"]),
+    st.lists(st.sampled_from(["x", "ack", 1]), max_size=2),
+    st.dictionaries(st.sampled_from(["x", "service", "at", "inject"]), st.none(), max_size=2),
+)
+
+
+def _spots(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    spots = []
+    for key, child in children:
+        spots.append((*path, key))
+        if isinstance(child, dict | list):
+            spots += _spots(child, (*path, key))
+    return spots
+
+
+TREE = yaml.safe_load(GOOD)
+
+
+@given(
+    spot=st.sampled_from(_spots(TREE)),
+    value=ODD,
+    how=st.sampled_from(["replace", "remove", "add", "rename"]),
+)
+@settings(RELAXED, max_examples=400)
+def test_no_value_in_no_place_is_refused_in_any_words_but_ours(
+    folder: Path, spot: tuple[Any, ...], value: Any, how: str
+) -> None:
+    tree = copy.deepcopy(TREE)
+    holder = tree
+    for step in spot[:-1]:
+        holder = holder[step]
+    if how == "replace":
+        holder[spot[-1]] = value
+    elif how == "remove":
+        del holder[spot[-1]]
+    elif isinstance(holder, list):
+        holder.append(value)
+    elif how == "add":
+        holder["extra"] = value
+    else:
+        holder[f"{spot[-1]}s"] = holder.pop(spot[-1])
+    content = yaml.safe_dump(tree, allow_unicode=True)
+    _sound(_load(folder / "any.yaml", content.encode()), content.count("\n") + 1)
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorType))
+def test_every_error_that_validation_knows_has_our_words(kind: str) -> None:
+    root, _ = parse_document("a: 1\nb: {c: text}", "a.yaml")
+
+    class Model(BaseModel):
+        a: int
+
+    context = {"error": ValueError("it does not fit"), "expected": "'x' or 'y'", "pattern": "^x$"}
+    context |= {"ge": 1, "gt": 1, "le": 1, "lt": 1, "multiple_of": 1}
+    context |= {"min_length": 1, "max_length": 2, "actual_length": 3}
+    for place in (("a",), ("b", "c"), ("d",), ("b", "c", "[key]"), (), ("a", "fault", "x")):
+        item = ErrorDetails(type=kind, loc=place, msg="Input should be", input=1, ctx=context)
+        problem = _Trouble(item, root, Model).problem()
+        assert problem.message
+        assert not JARGON.search(problem.message + problem.hint)
+        assert problem.line is not None
+
+
+# What it costs
+
+
+def test_validating_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pathlib import Path;"
+        "from gameday.scenarios.load import load_scenario;"
+        "from gameday.scenarios.catalog import find_scenario;"
+        "load_scenario(find_scenario('api-node-failure', Path('.')));"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"jinja2", "locust", "gevent", "aiohttp", "anyio", "rich", "asyncio", "jsonschema"}
+    heavy |= {"prometheus_client", "docker", "kubernetes", "sqlalchemy", "click"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_the_default_of_each_key_is_valid() -> None:
+    text = "{apiVersion: gameday/v1, name: a, title: t, sandbox: {kind: attached}, "
+    loaded = load_text(text + "slis: {a: {}}, steady_state: {a: '>= 1%'}}", "a.yaml")
+    assert isinstance(loaded.scenario, Scenario)
+
+
+def test_what_a_kind_of_sandbox_can_do_is_what_its_driver_says() -> None:
+    from gameday.injectors.sandbox import attached
+    from gameday.injectors.sandbox.local import parts
+    from gameday.injectors.sandbox.local.client import Client
+
+    assert PARTS["local"] == set(parts.make(cast(Client, None)))
+    assert PARTS["attached"].isdisjoint(attached._LACKS)
+    assert PARTS["attached"] | set(attached._LACKS) == PARTS["local"]
+
+
+def test_every_built_in_fault_can_be_done_somewhere() -> None:
+    for kind in known_kinds():
+        needs = set(fault_class(kind).needs)
+        assert any(needs <= able for able in PARTS.values()), kind
