@@ -27,7 +27,7 @@ import msgspec
 from gameday._version import __version__
 from gameday.drills import state
 from gameday.drills.briefing import RUNBOOK
-from gameday.drills.channels import Book, resolve_page, write_book
+from gameday.drills.channels import Book, write_book
 from gameday.drills.channels.file import File
 from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
@@ -46,7 +46,7 @@ from gameday.drills.watchdog import Watchdog
 from gameday.injectors.errors import GamedayError, Refused
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
-from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, TearDown, Undone
+from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, TearDown
 from gameday.scoring import events
 
 __all__ = ["Options", "run_drill"]
@@ -72,28 +72,6 @@ class Options:
     seed: int
     scripted: bool = True
     webhook: str = ""
-
-
-class _Book:
-    """The undo log as the runner wants it."""
-
-    def __init__(self, log: UndoLog, folder: Path) -> None:
-        self.log = log
-        self.folder = folder
-
-    async def arm(self, record: Armed) -> None:
-        await self.log.arm(record)
-
-    async def undone(self, record: Undone) -> None:
-        try:
-            await self.log.undone(record)
-        except GamedayError:
-            return  # it would be undone once more, which is harmless
-
-    async def undo(self, record: Armed, box: Sandbox) -> Undone:
-        return await undo_one(
-            record, box, resolve_page=lambda step: resolve_page(step, self.folder)
-        )
 
 
 @dataclass(slots=True)
@@ -170,7 +148,6 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
 async def _play(
     production: Production, options: Options, view: View, interruption: _Interruption
 ) -> DrillFolder:
-    scenario = production.scenario
     folder = DrillFolder.create(options.root, datetime.now(UTC))
     folder.scenario.write_text(production.source, encoding="utf-8")
     if production.runbook:
@@ -178,7 +155,7 @@ async def _play(
     reference = production.reference(folder)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))
-        log = UndoLog(folder.undo)
+        log = UndoLog(folder.undo, zero=journal.zero)
         stack.callback(log.close)
         lock = state.lock_sandbox(reference.identity, folder.id)
         stack.callback(lock.release)
@@ -211,7 +188,6 @@ class _Play:
         self.folder = folder
         self.reference = reference
         self.journal = journal
-        self.book = _Book(log, folder.path)
         self.log = log
         self.usage = _Usage()
         self.cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -309,6 +285,7 @@ class _Play:
     async def _runner(self, box: Sandbox) -> Runner:
         addresses = Addresses(box, self.production.entry)
         await addresses.refresh()
+        await self._note_services(box)
         for entry in self.scenario.faults:
             await entry.breaks.plan(box, Random(self.options.seed))
         pages = DrillPages(self.folder.id, self.scenario.severity, self._channels(), self.now)
@@ -316,7 +293,7 @@ class _Play:
         stage = Stage(
             box=box,
             journal=self.journal,
-            undo=self.book,
+            undo=self.log,
             pages=pages,
             watchers={
                 "journal": self._watch_journal,
@@ -338,6 +315,12 @@ class _Play:
             fixer = ScriptedFixer(scripted, box, knowledge, self._speak)
             stage.actors["fixer"] = lambda runner: fixer.run()
         return Runner(self.scenario, stage, seed=self.options.seed, zero=self.journal.zero)
+
+    async def _note_services(self, box: Sandbox) -> None:
+        """Whose services take part: the debrief names their owners."""
+        slots = await box.list_slots()
+        services = {slot.service: {"owner": slot.owner, "tier": slot.tier} for slot in slots}
+        self.emit(events.Noted(at=self.now(), kind="services", data=services))
 
     def _channels(self) -> list[Channel]:
         book = Book(
@@ -479,7 +462,7 @@ class _Play:
             result = await undo_one(record, await connect(self.reference))
             if result.outcome is Outcome.FAILED:
                 self.emit(events.Problem(at=self.now(), where="teardown", what=result.detail))
-            await self.book.undone(result)
+            await self.log.undone(result)
 
 
 async def _sample(probe: Probe, runner: Runner) -> None:

@@ -22,9 +22,9 @@ from gameday.scoring.document import (
     table,
 )
 from gameday.scoring.events import Said
+from gameday.scoring.narration import changed, spoken
 from gameday.scoring.render import figures
 from gameday.scoring.score import AlertScore, Incident, Instant, SliScore, State, Timing, Verdict
-from gameday.scoring.storyline import changed, spoken
 
 __all__ = ["TIMING_NAMES", "accounts", "verdict_counts"]
 

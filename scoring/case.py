@@ -26,6 +26,7 @@ from gameday.scoring.events import (
     Said,
     SandboxChanged,
 )
+from gameday.scoring.narration import OURS
 from gameday.scoring.render.figures import clock, instant
 from gameday.scoring.score import (
     Finding,
@@ -39,11 +40,10 @@ from gameday.scoring.score import (
     Verdict,
 )
 
-__all__ = ["OURS", "Case", "Service", "listed", "quoted", "span", "what_was_done"]
+__all__ = ["Case", "Service", "listed", "quoted", "span", "what_was_done"]
 
 E = TypeVar("E")
 
-OURS = ("", "gameday", "nobody")
 
 _DONE = {
     "process.kill": "the process of {} was killed",

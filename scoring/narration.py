@@ -15,12 +15,12 @@ OURS = ("", "gameday", "nobody")
 """Who did it, where no person did."""
 
 _PHASES = {
-    "starting": "Starting the sandbox, load and probes.",
-    "steadying": "Waiting for the steady state.",
-    "running": "The scenario’s clock starts.",
-    "reverting": "We put everything back.",
-    "verifying": "Does the steady state hold again?",
-    "ended": "Everything is put back; the drill ends.",
+    "starting": "Starting the sandbox, load and probes",
+    "steadying": "Waiting for the steady state",
+    "running": "The scenario’s clock starts",
+    "reverting": "We put everything back",
+    "verifying": "We look whether the steady state holds again",
+    "ended": "Everything is put back; the drill ends",
 }
 _SAID = {
     "ack": "acknowledged",
@@ -112,7 +112,7 @@ class Narrator:
                 yield told("drill", f"Drill {event.id} of {event.scenario} starts.")
             case ev.PhaseBegan():
                 why = f" ({event.why})" if event.why else ""
-                yield told("drill", _PHASES.get(event.phase, f"Phase: {event.phase}.") + why)
+                yield told("drill", f"{_PHASES.get(event.phase, f'Phase: {event.phase}')}{why}.")
             case ev.LoadStarted():
                 yield told(
                     "load", f"Load: {count(event.users, 'user')} on the journey {event.journey}."
@@ -135,7 +135,7 @@ class Narrator:
                 state = "in force" if event.in_force else "not in force"
                 name = self._target(event.injection)
                 yield told(
-                    "fault", f"A look at {name}, {state}: {event.seen}", since=event.previous
+                    "fault", f"A look at {name}: {event.seen or state}", since=event.previous
                 )
             case ev.InjectionUndone():
                 yield told("fault", _undone(event, self._target(event.injection)))
