@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 import h11
 
 __all__ = ["HttpFailure", "Response", "request", "short_error"]
@@ -27,10 +28,11 @@ class HttpFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, whole."""
+    """An answer, whole; ``at`` is when its last byte came, by `anyio.current_time`."""
 
     status: int
     body: bytes
+    at: float = 0.0
 
 
 def short_error(error: BaseException) -> str:
@@ -112,12 +114,16 @@ async def _exchange(
 
 
 async def _read(connection: h11.Connection, stream: anyio.abc.ByteStream) -> Response:
-    status, received = 0, bytearray()
+    status, received, at = 0, bytearray(), 0.0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             try:
-                connection.receive_data(await stream.receive())
+                data = await stream.receive()
+                at = anyio.current_time()
+                # Many answers may come at once, after an outage: let each have its time first.
+                await anyio.lowlevel.checkpoint()
+                connection.receive_data(data)
             except anyio.EndOfStream:
                 if not status:
                     raise
@@ -129,4 +135,4 @@ async def _read(connection: h11.Connection, stream: anyio.abc.ByteStream) -> Res
             if len(received) > _LIMIT:
                 raise HttpFailure("too-large", f"more than {_LIMIT} bytes")
         elif isinstance(event, h11.EndOfMessage):
-            return Response(status, bytes(received))
+            return Response(status, bytes(received), at)

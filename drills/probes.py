@@ -87,12 +87,13 @@ class Probe:
 
     async def _take(self, due: float, emit: Callable[[Sample], None]) -> None:
         sent = self.now()
-        status, error = 0, ""
+        status, error, since = 0, "", 0.0
         try:
-            status = await self._ask()
+            status, at = await self._ask()
+            since = anyio.current_time() - at
         except HttpFailure as failure:
             error = failure.kind
-        done = self.now()
+        done = max(sent, self.now() - since)
         values = {"latency": done - sent} | ({"status": float(status)} if status else {})
         good = not error and self.sli.condition.evaluate(values)
         emit(
@@ -113,15 +114,15 @@ class Probe:
             return self.addresses.of(self.sli.service)
         return _split(self.sli.address)
 
-    async def _ask(self) -> int:
+    async def _ask(self) -> tuple[int, float]:
+        """The answer's status, and when it had come."""
         host, port = self._where()
         if self.sli.probe == "http":
-            return (
-                await request("GET", host, port, self.sli.path, timeout=self.sli.timeout)
-            ).status
+            answer = await request("GET", host, port, self.sli.path, timeout=self.sli.timeout)
+            return answer.status, answer.at
         try:
             with anyio.fail_after(self.sli.timeout):
                 async with await anyio.connect_tcp(host, port):
-                    return 200
+                    return 200, anyio.current_time()
         except (OSError, TimeoutError) as error:
             raise HttpFailure(short_error(error), str(error)) from error
