@@ -44,6 +44,7 @@ __all__ = [
     "SandboxChanged",
     "SliBroke",
     "Suspended",
+    "TargetChecked",
     "decode",
     "encode",
 ]
@@ -173,7 +174,6 @@ class InjectionUndone(_Event, frozen=True, kw_only=True):
 
     Attributes:
         called: When the undo was called; ``at`` is when a look showed it to be out of force.
-        healthy: False: put back, but the target is not as it was; ``detail`` says how.
     """
 
     injection: str
@@ -181,7 +181,17 @@ class InjectionUndone(_Event, frozen=True, kw_only=True):
     called: float
     detail: str = ""
     by: str = ""
-    healthy: bool = True
+
+
+class TargetChecked(_Event, frozen=True, kw_only=True):
+    """After the undo: is the target as it was before (its fingerprint, without identity)?
+
+    ``detail`` names the difference; not equal is "put back but unhealthy".
+    """
+
+    injection: str
+    equal: bool
+    detail: str = ""
 
 
 class AlertFired(_Event, frozen=True, kw_only=True):
@@ -307,11 +317,14 @@ class DrillEnded(_Event, frozen=True, kw_only=True):
     Attributes:
         why: ``resolved``, ``all-clear``, ``hard-stop``, ``control-over``, ``aborted``,
             ``unhealthy-start`` or ``failed``.
+        steady_after: Did the steady state hold again after everything was put back? None: it
+            was not looked, because nothing was broken.
         own_cpu: CPU seconds that the runner and its helpers used.
         host_cpu: CPU seconds that the whole host used meanwhile.
     """
 
     why: str
+    steady_after: bool | None = None
     own_cpu: float = 0.0
     host_cpu: float = 0.0
 
@@ -327,6 +340,7 @@ Event = (
     | InjectFailed
     | Looked
     | InjectionUndone
+    | TargetChecked
     | AlertFired
     | AlertDelivered
     | AlertFailed
