@@ -260,6 +260,10 @@ class _Play:
         except GamedayError as error:
             failure = error
             self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
+        except Exception as error:
+            # A fault of our own: it is in the record, everything is put back, exit code 70.
+            what = f"{type(error).__name__}: {error}"
+            self.emit(events.Problem(at=self.now(), where="drill", what=what))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._strike(why, steady_after)

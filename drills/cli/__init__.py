@@ -131,6 +131,8 @@ def _run(argv: list[str]) -> int:
 def _own_fault(error: Exception) -> int:
     if os.environ.get("GAMEDAY_DEBUG"):
         raise error
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     click.echo(
         f"gameday: a fault of Gameday's own: {type(error).__name__}: {error}\n"
         f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened.",
