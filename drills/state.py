@@ -19,6 +19,7 @@ import msgspec
 
 from gameday.drills.durable import replace_file
 from gameday.drills.folder import DrillFolder
+from gameday.drills.places import state_folder
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, StorageError
 from gameday.injectors.sandbox.process import is_alive, is_stopped, process_id
@@ -93,17 +94,6 @@ class Stop(msgspec.Struct, frozen=True):
 
 _drill_decoder = msgspec.json.Decoder(OpenDrill)
 _stop_decoder = msgspec.json.Decoder(Stop)
-
-
-def state_folder() -> Path:
-    """Where the state is. It is not made by asking."""
-    if override := os.environ.get("GAMEDAY_STATE"):
-        return Path(override).absolute()
-    if base := os.environ.get("XDG_STATE_HOME"):
-        return Path(base).absolute() / "gameday"
-    if os.getuid() == 0:
-        return Path("/var/lib/gameday")
-    return Path.home() / ".local" / "state" / "gameday"
 
 
 def _made(*parts: str) -> Path:

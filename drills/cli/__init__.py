@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from gameday._version import __version__
+from gameday.drills.places import any_open_drill
 from gameday.injectors.errors import GamedayError
 
 __all__ = ["main"]
@@ -62,6 +63,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for section in COMMANDS.values():
             if cmd_name in section:
+                _say_what_is_outstanding(cmd_name)
                 module, _, attribute = section[cmd_name][0].partition(":")
                 found = __import__(f"{__name__}.{module}", fromlist=[attribute])
                 command: click.Command = getattr(found, attribute)
@@ -86,6 +88,16 @@ class _Commands(click.Group):
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
+
+
+def _say_what_is_outstanding(command: str) -> None:
+    """Whatever was asked: a drill that died and is not put back yet comes first."""
+    if command == "recover" or not any_open_drill():
+        return
+    from gameday.drills.state import outstanding_message
+
+    if message := outstanding_message():
+        click.echo(f"gameday: {message}", err=True)
 
 
 @click.group(
