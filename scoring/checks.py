@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gameday.injectors.units import show_duration, show_share
 from gameday.scenarios.expressions import Comparison
 from gameday.scenarios.model import TIMINGS, Hypothesis
 from gameday.scoring.facts import Facts
 from gameday.scoring.instants import show_timing
+from gameday.scoring.render import figures
 from gameday.scoring.samples import Excursion, Point, excursions
 from gameday.scoring.score import HypothesisScore, Incident, Instant, State, Timing, Verdict
 
@@ -238,8 +238,8 @@ def _no_data(facts: Facts, name: str, counted: Sequence[Point], begin: float, en
 def show_value(facts: Facts, name: str, value: float) -> str:
     """An SLI's value for people."""
     if facts.scenario.slis[name].quantile is not None:
-        return show_duration(value)
-    return show_share(value)
+        return figures.single(value)
+    return figures.share(value)
 
 
 def worst_value(bound: Comparison, counted: Sequence[Point]) -> float | None:
@@ -267,10 +267,10 @@ def _broken(bound: Comparison, facts: Facts, found: Sequence[Excursion]) -> str:
     until = (
         f"and was still outside at {facts.cut.why}"
         if first.end is None or first.end.high > facts.cut.at
-        else f"for {show_duration((first.end.low + first.end.high - first.onset.low - first.onset.high) / 2)}"
+        else f"for {figures.single((first.end.low + first.end.high - first.onset.low - first.onset.high) / 2)}"
     )
     times = f", {len(found)} times in all" if len(found) > 1 else ""
     return (
         f"{bound.name} was {worst} at worst; it left {bound.op} {bound.shown} "
-        f"{show_duration(begin)} into the drill {until}{times}."
+        f"{figures.single(begin)} into the drill {until}{times}."
     )

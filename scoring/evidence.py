@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gameday.injectors.units import show_duration
 from gameday.scoring.events import Said
 from gameday.scoring.facts import Facts
 from gameday.scoring.incidents import Draft
+from gameday.scoring.render import figures
 from gameday.scoring.score import (
     AlertScore,
     Claim,
@@ -51,7 +51,7 @@ def validity(identity: str, text: str, at: float | None = None) -> Finding:
 
 def seconds(duration: float) -> str:
     """A duration for people; never below zero."""
-    return show_duration(max(0.0, duration))
+    return figures.single(max(0.0, duration))
 
 
 def between(first: Instant, last: Instant) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gameday.injectors.units import show_duration
+from gameday.scoring.render import figures
 from gameday.scoring.score import Instant, State, Timing
 
 __all__ = [
@@ -90,18 +90,14 @@ class Cut:
         total = sum(seconds for at, seconds in self.suspends if low < at <= high)
         if not any(low < at <= high for at, _ in self.suspends):
             return None
-        return unknown(f"void: the machine slept for {show_duration(max(total, 0.0))} meanwhile")
+        return unknown(f"void: the machine slept for {figures.single(max(total, 0.0))} meanwhile")
 
 
 def show_timing(timing: Timing) -> str:
-    """A timing for people: ``12.4 s (12.3 s to 12.5 s)``, ``longer than 4 min 12 s (until the hard stop)``."""
+    """A timing for people, with its bound, and why it is no number where it is none."""
     if timing.state is State.CENSORED and timing.low is not None:
-        return f"longer than {show_duration(timing.low)} ({timing.note})"
-    if timing.state is not State.MEASURED or timing.value is None:
-        return timing.note or timing.state.value
-    low, high = timing.low or 0.0, timing.high or 0.0
-    digits = 1 if high - low >= 0.1 else 2
-    value = show_duration(timing.value, digits=digits)
-    if high - low < 0.01:
-        return value
-    return f"{value} ({show_duration(low, digits=digits)} to {show_duration(high, digits=digits)})"
+        elapsed = figures.single(timing.low, way="down")
+        return f"longer than {elapsed} ({timing.note})" if timing.note else f"longer than {elapsed}"
+    if timing.state is not State.MEASURED and timing.note:
+        return timing.note
+    return figures.timing(timing)

@@ -126,7 +126,7 @@ class Window:
         which no sample is good is the probe's timeout: the longest that is waited.
         Samples that have left the window are forgotten: ``now`` must not go back.
         """
-        self._forget(now - self.sli.over)
+        self._forget(now - self.sli.over, now)
         if not self._held:
             return None
         if self._latencies is None or self.sli.quantile is None:
@@ -135,9 +135,9 @@ class Window:
             return self.sli.timeout
         return quantile(self._latencies, self.sli.quantile)
 
-    def _forget(self, until: float) -> None:
+    def _forget(self, until: float, now: float) -> None:
         held = self._held
-        while held and held[0][0] <= until:
+        while held and held[0][0] <= until and held[0][0] < now:  # a window of 0 s: what came now
             _, good, latency = held.popleft()
             if good:
                 self._good -= 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gameday.scoring.facts import AlertFacts, Facts
 from gameday.scoring.incidents import Draft
 from gameday.scoring.instants import instant, not_applicable, unknown
+from gameday.scoring.samples import Excursion, breaks
 from gameday.scoring.score import AlertScore, Incident, Instant, State, Timing
 
 __all__ = ["alert_score", "incident"]
@@ -105,9 +106,33 @@ def _mitigation(facts: Facts, draft: Draft) -> _Mitigation:
         return _Mitigation(None, stopped, relapses)
     if end is None or end.high + facts.scenario.stabilise > facts.cut.at:
         return _Mitigation(None, None, relapses)
+    when = _seen_late(facts, draft, end)
     return _Mitigation(
-        instant(end.low, end.high, _source(facts, draft, onset.low, end.high)), None, relapses
+        instant(when.low, when.high, _source(facts, draft, onset.low, when.high)), None, relapses
     )
+
+
+def _seen_late(facts: Facts, draft: Draft, end: Instant) -> Instant:
+    """The end of an impact that only some requests felt, where somebody acted just after it.
+
+    If one request in three fails, the last failure seen may come two requests before
+    whatever ended it. So an act within the longest gap that such requests had left
+    before may be what ended it, and the interval reaches to that act.
+    """
+    gap = max((_longest_gap(facts, part) for part in draft.worse[-1].parts), default=0.0)
+    acts = facts.acts(end.high, end.high + gap)
+    return instant(end.low, min(act.at for act in acts)) if acts else end
+
+
+def _longest_gap(facts: Facts, excursion: Excursion) -> float:
+    """The longest time between two samples in a row that were against the bound."""
+    track = facts.tracks[excursion.sli]
+    against = breaks(track.sli, excursion.bound)
+    first, last = excursion.first.sent, excursion.last.sent
+    sent = sorted(
+        p.sample.sent for p in track.points if first <= p.sample.sent <= last and against(p.sample)
+    )
+    return max((b - a for a, b in zip(sent, sent[1:], strict=False)), default=0.0)
 
 
 def _relapses(facts: Facts, draft: Draft) -> int:
@@ -152,6 +177,8 @@ def _sourced_restore(facts: Facts, draft: Draft, mitigation: _Mitigation) -> Ins
     when = draft.restored
     if when is None or when.source == "gameday":
         return when
+    if mitigation.at is not None and when.low <= mitigation.at.high:
+        when = instant(when.low, max(when.high, mitigation.at.high), when.source)
     source = "gameday" if mitigation.stopped is not None else ""
     source = source or _source(facts, draft, draft.onset.low, when.high)
     return instant(when.low, when.high, source)
