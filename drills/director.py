@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from random import Random
 
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import (
@@ -18,7 +19,7 @@ from gameday.scoring.events import (
     AlertResolved,
     Event,
     InjectCalled,
-    InjectionArmed,
+    InjectFailed,
     InjectionUndone,
     Looked,
     Said,
@@ -35,11 +36,22 @@ __all__ = [
     "Revert",
     "SendReport",
     "advance",
+    "lots",
     "observe",
 ]
 
 STEADY_TIMEOUT = 60.0
 """Seconds that a sandbox has to reach its steady state before the drill is called off."""
+_SLACK = 1e-6
+"""Seconds by which a wake-up may be early: less than any clock of ours can tell."""
+
+
+def lots(seed: int, entry: int) -> Random:
+    """What chooses the targets of that entry of ``faults``.
+
+    Each entry draws its own: a plan is the same whatever runs beside it, and in a dry run.
+    """
+    return Random(f"{seed}/{entry}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,10 @@ class Direction:
         issued: Commands that were given; none is given twice.
         steady: By SLI: since when it is inside the steady state; None while outside or unknown.
         open_pages: Pages that fire.
-        closed: When fixers last said that it is over (resolve, all-clear); None if they did not.
+        closed: When fixers last said that it is over; None if they did not, or we broke
+            something or fired an alert since.
+        verb: The word by which they did: ``resolve`` or ``all-clear``.
+        challenged: When the last fault or synthetic alert was due.
         in_force: Injections in force.
         calm: When the last of them ended.
         abort: Who asked to stop.
@@ -110,6 +125,8 @@ class Direction:
     steady: dict[str, float | None] = field(default_factory=dict)
     open_pages: frozenset[str] = frozenset()
     closed: float | None = None
+    verb: str = ""
+    challenged: float = 0.0
     in_force: frozenset[str] = frozenset()
     calm: float = 0.0
     abort: str = ""
@@ -145,14 +162,12 @@ def observe(state: Direction, event: Event) -> Direction:
             return replace(state, in_force=state.in_force | {event.injection}, closed=None)
         case Looked(in_force=False, took_effect=True):
             return _ended(state, event.injection, event.at)
-        case InjectionUndone():
+        case InjectionUndone(outcome="put-back" | "taken-over" | "nothing") | InjectFailed():
             return _ended(state, event.injection, event.at)
         case Said(verb="resolve" | "all-clear"):
-            return replace(state, closed=event.at)
+            return replace(state, closed=event.at, verb=event.verb)
         case AbortAsked():
-            return replace(state, abort=state.abort or event.why)
-        case InjectionArmed():
-            return state
+            return replace(state, abort=state.abort or event.why or "no reason was given")
         case _:
             return state
 
@@ -184,7 +199,7 @@ def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Comman
         begun = replace(state, begun=now)
         after, commands, wakeup = _play(begun, now, now)
         return after, (Begin(), *commands), wakeup
-    if now >= deadline:
+    if now >= deadline - _SLACK:
         return _end(state, "unhealthy-start")
     return state, (), deadline
 
@@ -192,22 +207,26 @@ def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Comman
 def _play(
     state: Direction, now: float, begun: float
 ) -> tuple[Direction, tuple[Command, ...], float]:
-    due: list[Command] = []
-    wakeup = begun + state.scenario.duration
-    if now >= wakeup:
+    stop = begun + state.scenario.duration
+    if now >= stop - _SLACK:
         return _end(state, "control-over" if state.is_control else "hard-stop")
-    for at, command in _schedule(state.scenario):
-        if command in state.issued:
-            continue
-        if begun + at <= now:
-            due.append(command)
-        else:
-            wakeup = min(wakeup, begun + at)
-    state = replace(state, issued=state.issued | frozenset(due))
+    coming = [each for each in _schedule(state.scenario) if each[1] not in state.issued]
+    due = tuple(command for at, command in coming if begun + at <= now + _SLACK)
+    if due:
+        state = _give(state, due, now)
     over = _over_at(state)
-    if over <= now and not due:
-        return _end(state, "resolved")
-    return state, tuple(due), min(wakeup, over)
+    if over <= now + _SLACK and not due:
+        return _end(state, "all-clear" if state.verb == "all-clear" else "resolved")
+    later = [begun + at for at, command in coming if command not in due]
+    return state, due, max(now, min(stop, over, *later))
+
+
+def _give(state: Direction, due: tuple[Command, ...], now: float) -> Direction:
+    """Note what is told to do. Whoever said that it is over did not mean what comes now."""
+    state = replace(state, issued=state.issued | frozenset(due))
+    if any(isinstance(command, Inject | FireAlert) for command in due):
+        return replace(state, challenged=now, closed=None)
+    return state
 
 
 def _schedule(scenario: Scenario) -> list[tuple[float, Command]]:
@@ -228,8 +247,9 @@ def _over_at(state: Direction) -> float:
     """When the drill is over because the fixers said so and the SLIs agree; inf if it is not.
 
     Nothing that challenges them may still be planned, and the steady state has
-    to hold for the whole of ``stabilise`` after the last fault ended: only then
-    can scoring say that it was restored, and not by us.
+    to hold for the whole of ``stabilise`` after the last fault began or ended: only
+    then can scoring say that it was restored, and not by us. A fault that is in
+    force still does not hold up the end: they may have found a way round it.
     """
     since = state.steady_since
     if state.closed is None or since is None:
@@ -237,4 +257,5 @@ def _over_at(state: Direction) -> float:
     planned = {c for _, c in _schedule(state.scenario) if isinstance(c, Inject | FireAlert)}
     if planned - state.issued:
         return math.inf
-    return max(since, state.calm, state.begun or 0.0) + state.scenario.stabilise
+    calm = max(since, state.calm, state.challenged, state.begun or 0.0)
+    return max(calm + state.scenario.stabilise, state.closed)

@@ -7,6 +7,7 @@ drill and what the debrief says afterwards rest on the same figures.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from gameday.injectors.units import show_duration
@@ -14,9 +15,12 @@ from gameday.scenarios.expressions import Condition, When, names_of
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Sample
 from gameday.scoring.render import figures
-from gameday.scoring.samples import Window
+from gameday.scoring.samples import Window, is_void
 
 __all__ = ["Cleared", "Crossed", "Fired", "GuardBroken", "Monitor", "Signal"]
+
+
+_SLACK = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Monitor:
     _inside: dict[tuple[str, str], bool] = field(default_factory=dict)
     _rules: dict[int, _Rule] = field(default_factory=dict)
     _guards: list[_Rule] = field(default_factory=list)
-    _first: dict[str, float] = field(default_factory=dict)
+    _clocks: dict[str, float] = field(default_factory=dict)
+    _clock: float = -math.inf
 
     def __post_init__(self) -> None:
         self._windows = {name: Window(sli) for name, sli in self.scenario.slis.items()}
@@ -84,13 +89,15 @@ class Monitor:
         self._guards = [_Rule(guard) for guard in self.scenario.guard_rails]
 
     def observe(self, sample: Sample) -> list[Signal]:
-        """What the sample changes."""
+        """What the sample changes; a void one changes nothing."""
+        if is_void(sample, self.scenario.slis[sample.sli]):
+            return []
+        self._clock = max(self._clock, sample.done)
+        now = self._clocks[sample.sli] = max(self._clocks.get(sample.sli, -math.inf), sample.done)
         window = self._windows[sample.sli]
         window.add(sample)
-        first = self._first.setdefault(sample.sli, sample.sent)
-        full = sample.sent - first >= self.scenario.slis[sample.sli].over * 0.95
-        value = window.value(sample.done)
-        if value is None or not full:
+        value = window.value(now)
+        if value is None or not window.settled:
             return []
         self.values[sample.sli] = value
         return [*self._crossings(sample.sli, value), *self._alerts(sample), *self._broken(sample)]
@@ -135,8 +142,8 @@ class Monitor:
         if not rule.when.condition.evaluate(self.values):
             rule.since = None
             return False
-        rule.since = sample.done if rule.since is None else rule.since
-        return sample.done - rule.since >= rule.when.hold
+        rule.since = self._clock if rule.since is None else rule.since
+        return self._clock - rule.since >= rule.when.hold - _SLACK
 
     def _shown(self, condition: Condition) -> str:
         parts = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
+from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
 from gameday.injectors.errors import Unsupported, UsageError
 from gameday.injectors.fault import Injection
@@ -85,12 +85,12 @@ async def plan_drill(production: Production, seed: int) -> list[Planned]:
         UsageError: if a target matches nothing.
         Unsupported: if this machine cannot do one of the faults.
     """
-    box, rng = production.rehearsal(), Random(seed)
+    box = production.rehearsal()
     planned = []
-    for entry in sorted(production.scenario.faults, key=lambda fault: fault.at):
-        found = await entry.breaks.plan(box, rng)
+    for index, entry in enumerate(production.scenario.faults):
+        found = await entry.breaks.plan(box, lots(seed, index))
         planned += [Planned(entry.at, injection) for injection in found]
-    return planned
+    return sorted(planned, key=lambda each: each.at)
 
 
 def _local(loaded: LoadedScenario) -> Production:
