@@ -12,19 +12,20 @@ something has ended: newest first, shielded, errors collected and not fatal.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from random import Random
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVarTuple
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from gameday.drills import director
 from gameday.drills.director import Begin, Command, Direction, End, FireAlert, Inject, Revert
 from gameday.drills.monitor import Cleared, Crossed, Fired, GuardBroken, Monitor, Signal
-from gameday.injectors.errors import GamedayError
+from gameday.injectors.errors import GamedayError, SandboxGone
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import Armed, Outcome, ResolvePage, Undone
@@ -34,6 +35,7 @@ from gameday.scoring import events
 __all__ = ["Clock", "Journal", "Pages", "Runner", "Stage", "UndoBook"]
 
 Emit = Callable[[events.Event], None]
+_Arguments = TypeVarTuple("_Arguments")
 
 EFFECT_TIMEOUT = 5.0
 """Seconds in which an injection must be seen to take effect; after that it is looked at still."""
@@ -42,6 +44,10 @@ VERIFY_TIMEOUT = 10.0
 """Seconds that the steady state has to hold again after everything was put back."""
 HURRIED_VERIFY = 3.0
 """As `VERIFY_TIMEOUT`, where somebody asked to stop and waits."""
+CPU_LIMIT = 2.0
+"""Seconds for asking which CPUs burn."""
+RESOLVE_LIMIT = 12.0
+"""Seconds for telling every channel that a page is over; after that it stays outstanding."""
 
 
 class Journal(Protocol):
@@ -108,7 +114,7 @@ class Stage:
             watchdog's heartbeat), by name; one that fails aborts the drill.
         actors: Coroutines that act in the drill (the inbox, scripted fixers); they end before
             anything is put back.
-        keep_off: Told which CPUs a fault burns, so that we do not measure from there.
+        keep_off: Told which CPUs faults burn now, so that we do not measure from there.
     """
 
     box: Sandbox
@@ -131,7 +137,30 @@ class _Live:
     entry: int
     before: Mapping[str, str]
     took_effect: bool = False
-    undone: bool = False
+    undoing: bool = False
+    ended: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.injection.fault} on {self.injection.target}"
+
+
+@dataclass(slots=True)
+class _Breaking:
+    """An entry of ``faults`` that is being injected: whoever takes it back waits for its end."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page that fires. ``fired``: it is armed and journalled, or never will be."""
+
+    rule: AlertRule
+    armed: bool = False
+    told: bool = False
+    fired: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Runner:
@@ -148,13 +177,17 @@ class Runner:
         self.scenario = scenario
         self.stage = stage
         self.zero = zero
-        self.rng = Random(seed)
+        self.seed = seed
         self.monitor = Monitor(scenario)
         self.direction = Direction(scenario)
-        self.open_pages: dict[str, tuple[AlertRule, Armed]] = {}
+        self.open_pages: dict[str, _Page] = {}
         self.failed = False
+        self._reverted = False
         self.steady_after: bool | None = None
         self._live: list[_Live] = []
+        self._breaking: dict[int, _Breaking] = {}
+        self._aiming: dict[str, anyio.Lock] = {}
+        self._listeners = list(stage.listeners)
         self._news = anyio.Event()
         self._pages = 0
         self._actors: anyio.abc.TaskGroup | None = None
@@ -172,13 +205,22 @@ class Runner:
         """Journal an event, and let director, monitor and listeners know of it."""
         event = self.stage.journal.append(event)
         self.direction = director.observe(self.direction, event)
-        for listener in self.stage.listeners:
-            listener(event)
+        for listener in list(self._listeners):
+            self._let_know(listener, event)
         if isinstance(event, events.Sample):
             for signal in self.monitor.observe(event):
                 self._act_on(signal)
         else:
             self._wake()
+
+    def _let_know(self, listener: Emit, event: events.Event) -> None:
+        """A listener that fails is let go: nobody who looks on may hold up the undo."""
+        try:
+            listener(event)
+        except Exception as error:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+                self._own_fault("listener", error)
 
     def abort(self, by: str, why: str) -> None:
         """End the drill as soon as possible; everything is put back."""
@@ -198,7 +240,7 @@ class Runner:
                 watchers.cancel_scope.cancel()
         finally:
             # Only where the lines above did not get that far: cancelled from outside, or our bug.
-            if any(not live.undone for live in self._live) or self.open_pages:
+            if not self._reverted:
                 with anyio.CancelScope(shield=True):
                     await self._put_back("failed")
         return "failed" if self.failed else why
@@ -214,20 +256,41 @@ class Runner:
             self._own_fault(name, error)
 
     def _own_fault(self, where: str, error: Exception) -> None:
-        what = str(error) if isinstance(error, GamedayError) else f"{type(error).__name__}: {error}"
-        self.failed = self.failed or not isinstance(error, GamedayError)
-        self.emit(events.Problem(at=self.now(), where=where, what=what))
-        self.abort("gameday", f"{where}: {what}")
+        for each in _single(error):
+            what = str(each) if isinstance(each, GamedayError) else f"{type(each).__name__}: {each}"
+            self.failed = self.failed or not isinstance(each, GamedayError)
+            self.emit(events.Problem(at=self.now(), where=where, what=what))
+            if not self.direction.ended and not self.direction.abort:
+                self.abort("gameday", f"{where}: {what}")
 
     async def _play(self) -> str:
         self._phase("steadying")
-        self.direction = Direction(self.scenario, started=self.now(), steady=self.direction.steady)
-        async with anyio.create_task_group() as self._actors:
-            for name, act in self.stage.actors.items():
-                self._actors.start_soon(self._guarded, name, act)
-            why = await self._direct()
-            self._actors.cancel_scope.cancel()
+        self.direction = replace(self.direction, started=self.now())
+        try:
+            async with anyio.create_task_group() as self._actors:
+                for name, act in self.stage.actors.items():
+                    self._actors.start_soon(self._guarded, name, act)
+                why = await self._direct()
+                self._actors.cancel_scope.cancel()
+        finally:
+            self._actors = None
         return why
+
+    def _start(
+        self,
+        where: str,
+        act: Callable[[*_Arguments], Awaitable[None]],
+        *given: *_Arguments,
+    ) -> None:
+        """Do something beside the rest, as long as the drill is played."""
+        if self._actors is not None and not self.direction.ended:
+            self._actors.start_soon(self._carry, where, partial(act, *given))
+
+    async def _carry(self, where: str, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except Exception as error:
+            self._own_fault(where, error)
 
     async def _direct(self) -> str:
         while True:
@@ -241,21 +304,24 @@ class Runner:
                 await self._news.wait()
 
     def _carry_out(self, command: Command) -> None:
-        assert self._actors is not None
         match command:
             case Begin():
                 self._phase("running")
             case Inject():
-                self._actors.start_soon(self._inject, command.entry)
+                self._breaking[command.entry] = _Breaking()
+                self._start(self._kind(command.entry), self._inject, command.entry)
             case Revert():
-                self._actors.start_soon(self._revert_entry, command.entry)
+                self._start(self._kind(command.entry), self._revert_entry, command.entry)
             case FireAlert():
                 self._page(self.scenario.alerts[command.entry], "synthetic", self.now(), "")
             case director.SendReport():
                 report = self.scenario.reports[command.entry]
                 said = events.Reported(at=self.now(), sender=report.sender, text=report.text)
                 self.emit(said)
-                self._actors.start_soon(self.stage.pages.report, said)
+                self._start("report", self.stage.pages.report, said)
+
+    def _kind(self, entry: int) -> str:
+        return f"fault {self.scenario.faults[entry].breaks.kind}"
 
     def _phase(self, phase: str, why: str = "") -> None:
         self.emit(events.PhaseBegan(at=self.now(), phase=phase, why=why))
@@ -275,112 +341,150 @@ class Runner:
                     )
                 )
             case Fired():
-                if self._actors is not None and not self.direction.ended:
-                    rule = self.scenario.alerts[signal.entry]
-                    self._page(rule, "monitoring", signal.since, signal.value)
+                rule = self.scenario.alerts[signal.entry]
+                self._page(rule, "monitoring", signal.since, signal.value)
             case Cleared():
-                for page, (rule, _) in list(self.open_pages.items()):
-                    if rule is self.scenario.alerts[signal.entry] and self._actors is not None:
-                        self._actors.start_soon(self._resolve, page, "monitoring")
+                for page, entry in list(self.open_pages.items()):
+                    if entry.rule is self.scenario.alerts[signal.entry] and not entry.told:
+                        self._start("alert", self._resolve, page, "monitoring")
             case GuardBroken():
-                if self.began is not None and not self.direction.abort:
+                waiting = self.began is not None and not self.direction.ended
+                if waiting and not self.direction.abort:
                     self.abort("guard-rail", signal.why)
 
     def _page(self, rule: AlertRule, source: str, since: float, value: str) -> None:
-        assert self._actors is not None
+        if self._actors is None or self.direction.ended:
+            return
         self._pages += 1
         page = f"{rule.name}-{self._pages}"
-        self._actors.start_soon(self._fire, page, rule, source, since, value)
-
-    async def _fire(
-        self, page: str, rule: AlertRule, source: str, since: float, value: str
-    ) -> None:
-        fired = self.now()
-        step = ResolvePage(page=page, alert=rule.name, channels=self.stage.pages.channels)
-        record = Armed(
-            id=page, what=f"the alert {rule.name}", sandbox=self.stage.box.ref, steps=(step,)
+        # Known at once: what clears while the page is being armed resolves this very page.
+        self.open_pages[page] = _Page(rule)
+        fired = events.AlertFired(
+            at=self.now(),
+            page=page,
+            alert=rule.name,
+            tier=rule.tier,
+            source=source,
+            summary=rule.summary,
+            since=since,
+            value=value,
         )
+        self._start("alert", self._fire, fired)
+
+    async def _fire(self, fired: events.AlertFired) -> None:
+        entry = self.open_pages[fired.page]
         try:
+            await self._arm_page(fired, entry)
+        finally:
+            if not entry.armed:
+                self.open_pages.pop(fired.page, None)
+            entry.fired.set()
+        await self.stage.pages.fire(fired.page, entry.rule, fired.value, self.emit)
+
+    async def _arm_page(self, fired: events.AlertFired, entry: _Page) -> None:
+        step = ResolvePage(page=fired.page, alert=fired.alert, channels=self.stage.pages.channels)
+        record = Armed(
+            id=fired.page,
+            what=f"the alert {fired.alert}",
+            sandbox=self.stage.box.ref,
+            steps=(step,),
+        )
+        with anyio.CancelScope(shield=True):
             await self.stage.undo.arm(record)
-            self.open_pages[page] = (rule, record)
-            self.emit(
-                events.AlertFired(
-                    at=fired,
-                    page=page,
-                    alert=rule.name,
-                    tier=rule.tier,
-                    source=source,
-                    summary=rule.summary,
-                    since=since,
-                    value=value,
-                )
-            )
-            await self.stage.pages.fire(page, rule, value, self.emit)
-        except Exception as error:
-            self._own_fault("alert", error)
+            if self.direction.ended:
+                await self.stage.undo.undone(Undone(fired.page, Outcome.NOTHING, "never sent"))
+                return
+            entry.armed = True
+            self.emit(fired)
 
     async def _resolve(self, page: str, by: str) -> None:
-        entry = self.open_pages.pop(page, None)
+        """Tell every channel that it is over; what did not take it is told again at the end."""
+        entry = self.open_pages.get(page)
         if entry is None:
             return
-        rule, _ = entry
-        with anyio.CancelScope(shield=True):
+        await entry.fired.wait()
+        if not entry.armed:
+            return
+        if not entry.told:
+            entry.told = True
             self.emit(events.AlertResolved(at=self.now(), page=page, by=by))
-            await self.stage.undo.undone(await self.stage.pages.resolve(page, rule, by))
+        result = Undone(page, Outcome.FAILED, f"not resolved within {RESOLVE_LIMIT:g} s")
+        with anyio.move_on_after(RESOLVE_LIMIT):
+            result = await self.stage.pages.resolve(page, entry.rule, by)
+        if result.outcome is Outcome.FAILED:
+            what = f"{entry.rule.name} is not resolved everywhere: {result.detail}"
+            self.emit(events.Problem(at=self.now(), where="channel", what=what))
+        else:
+            self.open_pages.pop(page, None)
+        with anyio.CancelScope(shield=True):
+            await self.stage.undo.undone(result)
 
     # Faults
 
     async def _inject(self, entry: int) -> None:
-        fault = self.scenario.faults[entry].breaks
+        fault, breaking = self.scenario.faults[entry].breaks, self._breaking[entry]
         try:
-            planned = await fault.plan(self.stage.box, self.rng)
-            async with anyio.create_task_group() as together:
-                for injection in planned:
-                    together.start_soon(self._inject_one, fault, injection, entry)
-        except Exception as error:
-            self._own_fault(f"fault {fault.kind}", error)
+            with breaking.scope:
+                planned = await fault.plan(self.stage.box, director.lots(self.seed, entry))
+                async with anyio.create_task_group() as together:
+                    for injection in planned:
+                        together.start_soon(self._inject_one, fault, injection, entry)
+        finally:
+            breaking.over.set()
 
     async def _inject_one(self, fault: Fault, injection: Injection, entry: int) -> None:
-        box = self.stage.box
-        before = await box.fingerprint(injection.target)
-        record = Armed(
-            id=injection.id,
-            what=f"{injection.fault} on {injection.target}",
-            sandbox=box.ref,
-            steps=injection.undo,
-        )
-        live = _Live(fault, injection, record, entry, before)
-        self._live.append(live)
-        await self.stage.undo.arm(record)
-        self.emit(events.InjectionArmed(at=self.now(), injection=injection, entry=entry))
+        live = await self._arm(fault, injection, entry)
+        await anyio.lowlevel.checkpoint_if_cancelled()
         called = self.now()
         self.emit(events.InjectCalled(at=called, injection=injection.id))
         try:
-            await fault.inject(box, injection)
-        except GamedayError as error:
+            await fault.inject(self.stage.box, injection)
+        except Exception as error:
             failure = events.InjectFailed(at=self.now(), injection=injection.id, error=str(error))
             self.emit(failure)
-            return
-        assert self._actors is not None
-        self._actors.start_soon(self._follow, live, called)
+            if isinstance(error, GamedayError):
+                return
+            raise
+        self._start(f"look at {injection.target}", self._look_on, live, called)
 
-    async def _follow(self, live: _Live, called: float) -> None:
-        """Look at the target until the fault is over, noting what each look adds."""
-        try:
-            await self._look_on(live, called)
-        except Exception as error:
-            self._own_fault(f"look at {live.injection.target}", error)
+    async def _arm(self, fault: Fault, injection: Injection, entry: int) -> _Live:
+        """Put the undo on disk; armed and journalled is one thing, whatever is cancelled."""
+        box = self.stage.box
+        async with self._aiming.setdefault(injection.target, anyio.Lock()):
+            before = await self._before(injection.target)
+            record = Armed(
+                id=injection.id,
+                what=f"{injection.fault} on {injection.target}",
+                sandbox=box.ref,
+                steps=injection.undo,
+            )
+            with anyio.CancelScope(shield=True):
+                await self.stage.undo.arm(record)
+                live = _Live(fault, injection, record, entry, before)
+                self._live.append(live)
+                self.emit(events.InjectionArmed(at=self.now(), injection=injection, entry=entry))
+        return live
+
+    async def _before(self, target: str) -> Mapping[str, str]:
+        """The target without any fault of ours: as it was before the first that is there now."""
+        for live in self._live:
+            if live.injection.target == target and not live.ended:
+                return live.before
+        return await self.stage.box.fingerprint(target)
 
     async def _look_on(self, live: _Live, called: float) -> None:
+        """Look at the target until the fault is over, noting what each look adds."""
         previous, pause, in_force = called, FIRST_LOOK, False
-        while not live.undone:
+        while True:
             asked = self.now()
             evidence = await live.fault.look(self.stage.box, live.injection)
+            if live.undoing:
+                return
             news = evidence.took_effect and not live.took_effect
-            over = live.took_effect and in_force and not evidence.in_force
-            if news or over or (live.took_effect and evidence.in_force != in_force):
+            if news or (live.took_effect and evidence.in_force != in_force):
                 live.took_effect = True
                 self._looked(live, evidence, previous)
+                await self._mind_cpus(live)
             in_force = evidence.in_force
             if live.took_effect and not in_force:
                 return
@@ -392,8 +496,6 @@ class Runner:
             pause = min(LOOK_EVERY, pause * 2)
 
     def _looked(self, live: _Live, evidence: Evidence, previous: float) -> None:
-        if live.took_effect:
-            self.stage.keep_off(burnt_cpus(live.injection))
         self.emit(
             events.Looked(
                 at=self.now(),
@@ -405,8 +507,22 @@ class Runner:
             )
         )
 
+    async def _mind_cpus(self, live: _Live) -> None:
+        """Who measures keeps off the CPUs that burn, and gets them back."""
+        if "cpu" not in live.fault.needs:
+            return
+        try:
+            with anyio.move_on_after(CPU_LIMIT):
+                self.stage.keep_off(frozenset(await self.stage.box.cpu.burning()))
+        except (GamedayError, OSError) as error:
+            self.emit(events.Problem(at=self.now(), where="cpu", what=str(error)))
+
     async def _revert_entry(self, entry: int) -> None:
+        """Take one fault back before the end. What is still being injected is stopped first."""
+        breaking = self._breaking[entry]
+        breaking.scope.cancel()
         with anyio.CancelScope(shield=True):
+            await breaking.over.wait()
             for live in reversed([live for live in self._live if live.entry == entry]):
                 await self._undo(live)
 
@@ -416,17 +532,20 @@ class Runner:
         self._phase("reverting", why)
         for live in reversed(self._live):
             await self._undo(live)
-        for page in reversed(list(self.open_pages)):
-            await self._resolve(page, "gameday")
+        async with anyio.create_task_group() as together:
+            for page in reversed(list(self.open_pages)):
+                together.start_soon(self._carry, "alert", partial(self._resolve, page, "gameday"))
+        self.open_pages.clear()  # what is not resolved by now is in the undo log
+        self._reverted = True
 
     async def _undo(self, live: _Live) -> None:
-        if live.undone:
+        """Undo one injection; one that failed before is tried again. Never raises."""
+        if live.ended:
             return
-        live.undone = True
+        live.undoing = True
         called = self.now()
-        result = await self.stage.undo.undo(live.record, self.stage.box)
-        if result.outcome is not Outcome.FAILED:
-            result = await self._confirm(live, result)
+        result = await self._undone(live)
+        live.ended = result.outcome is not Outcome.FAILED
         self.emit(
             events.InjectionUndone(
                 at=self.now(),
@@ -437,37 +556,46 @@ class Runner:
                 by=result.by,
             )
         )
-        if result.outcome is not Outcome.FAILED:
-            await self.stage.undo.undone(result)
+        await self._carry("undo log", partial(self.stage.undo.undone, result))
+        await self._mind_cpus(live)
+
+    async def _undone(self, live: _Live) -> Undone:
+        """Run the steps, and look. Whatever goes wrong is a verdict; the next one is still undone."""
+        try:
+            result = await self.stage.undo.undo(live.record, self.stage.box)
+            return result if result.outcome is Outcome.FAILED else await self._confirm(live, result)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            self._own_fault(f"undo of {live.name}", error)
+            return Undone(live.injection.id, Outcome.FAILED, what)
 
     async def _confirm(self, live: _Live, result: Undone) -> Undone:
         """The undo counts when a look shows that the fault is no longer in force."""
-        evidence = None
+        seen, pause = "no look succeeded", FIRST_LOOK
         with anyio.move_on_after(EFFECT_TIMEOUT):
-            pause = FIRST_LOOK
             while True:
                 try:
                     evidence = await live.fault.look(self.stage.box, live.injection)
+                except SandboxGone:
+                    return result  # and the fault with it
                 except GamedayError as error:
-                    return _failed(result, str(error))
-                if not evidence.in_force:
-                    return result
+                    seen = error.message
+                else:
+                    if not evidence.in_force:
+                        return result
+                    seen = f"still in force: {evidence.seen}"
                 await anyio.sleep(pause)
                 pause = min(LOOK_EVERY, pause * 2)
-        return _failed(
-            result, f"still in force: {evidence.seen if evidence else 'no look succeeded'}"
-        )
+        return _failed(result, seen)
 
     async def _verify(self) -> None:
         """Is every target as it was, and does the steady state hold again?"""
-        touched = [live for live in self._live if live.undone]
-        if not touched:
+        if not self._live:
             return
         self._phase("verifying")
-        patience = HURRIED_VERIFY if self.direction.abort else VERIFY_TIMEOUT
-        deadline = self.now() + patience
-        for live in touched:
-            difference = await self._difference(live, deadline)
+        began = self.now()
+        for live in self._live:
+            difference = await self._difference(live, began)
             self.emit(
                 events.TargetChecked(
                     at=self.now(),
@@ -476,13 +604,18 @@ class Runner:
                     detail=difference,
                 )
             )
-        with anyio.move_on_after(max(0.0, deadline - self.now())):
-            while self.direction.steady_since is None:
-                self._news = anyio.Event()
+        while self.direction.steady_since is None and self._patience(began) > 0:
+            self._news = anyio.Event()
+            with anyio.move_on_after(self._patience(began)):
                 await self._news.wait()
         self.steady_after = self.direction.steady_since is not None
 
-    async def _difference(self, live: _Live, deadline: float) -> str:
+    def _patience(self, began: float) -> float:
+        """Seconds that are left for it; fewer once somebody asks to stop."""
+        limit = HURRIED_VERIFY if self.direction.abort else VERIFY_TIMEOUT
+        return began + limit - self.now()
+
+    async def _difference(self, live: _Live, began: float) -> str:
         while True:
             try:
                 after = await self.stage.box.fingerprint(live.injection.target)
@@ -493,7 +626,7 @@ class Runner:
                 for key in sorted({*live.before, *after})
                 if live.before.get(key) != after.get(key)
             ]
-            if not wrong or self.now() >= deadline:
+            if not wrong or self._patience(began) <= 0:
                 return "; ".join(wrong)
             await anyio.sleep(0.05)
 
@@ -502,10 +635,13 @@ def _failed(result: Undone, detail: str) -> Undone:
     return Undone(id=result.id, outcome=Outcome.FAILED, detail=detail, by=result.by)
 
 
-def burnt_cpus(injection: Injection) -> frozenset[int]:
-    """The CPU that a fault pins its target to, if it does."""
-    cpu: Any = injection.parameters.get("cpu")
-    return frozenset([cpu]) if isinstance(cpu, int) else frozenset()
+def _single(error: Exception) -> Iterator[Exception]:
+    """The errors themselves, out of the groups in which task groups raise them."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _single(each)
+    else:
+        yield error
 
 
 async def watch_changes(runner: Runner) -> None:

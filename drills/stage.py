@@ -391,10 +391,16 @@ class _Play:
             self.watchdog.register(identity)
 
     def _keep_off(self, cpus: frozenset[int]) -> None:
-        rest = self.cpus - cpus
-        if cpus and rest and hasattr(os, "sched_setaffinity"):
-            for pid in (0, self.load_pid) if self.load_pid else (0,):
-                os.sched_setaffinity(pid, rest)
+        """Measure from the other CPUs, where there are others; none burns: from all again."""
+        if not hasattr(os, "sched_setaffinity"):
+            return
+        rest = self.cpus - cpus or self.cpus
+        os.sched_setaffinity(0, rest)
+        if self.load_pid:
+            try:
+                os.sched_setaffinity(self.load_pid, rest)
+            except ProcessLookupError:
+                pass  # the load has ended, which is said elsewhere
 
     # In the drill
 

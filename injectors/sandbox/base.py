@@ -171,6 +171,10 @@ class Cpu(Protocol):
         """Helper processes (burners, hogs) that carry the tag and run."""
         ...
 
+    async def burning(self) -> tuple[int, ...]:
+        """CPUs on which burners run now: whoever measures keeps off them."""
+        ...
+
 
 class Memory(Protocol):
     """The part ``memory``."""

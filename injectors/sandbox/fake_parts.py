@@ -96,6 +96,12 @@ class FakeCpu(_Part):
             helpers = state.helpers.get(tag)
             return tuple(helpers.processes) if helpers is not None else ()
 
+    async def burning(self) -> tuple[int, ...]:
+        async with self._operation("cpu.burning") as state:
+            slots = [state.slot(helpers.slot) for helpers in state.helpers.values()]
+            pinned = [slot.process.cpus for slot in slots if slot.process is not None]
+            return tuple(sorted({cpu for cpus in pinned if len(cpus) == 1 for cpu in cpus}))
+
 
 class FakeMemory(_Part):
     async def limit(self, slot: str) -> tuple[str, str]:
