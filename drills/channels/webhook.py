@@ -28,15 +28,19 @@ class Webhook:
     name = "webhook"
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:  # half an IPv6 address, or a port that is none
+            host = port = None
+        if host is None or parts.scheme not in ("http", "https"):
             raise UsageError(
                 f"{url!r} is no webhook; a URL with http or https was expected",
                 hint="Write it as https://example.org/hook.",
             )
-        self.host = parts.hostname
+        self.host = host
         self.tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self.port = parts.port or (443 if self.tls else 80)
+        self.port = port or (443 if self.tls else 80)
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     async def send(self, message: Message) -> None:

@@ -78,6 +78,10 @@ def run(
     from gameday.scenarios.catalog import find_scenario
     from gameday.scenarios.load import load_scenario
 
+    if webhook is not None:
+        from gameday.drills.channels.webhook import Webhook
+
+        Webhook(webhook)  # refused now, not once a sandbox stands
     loaded = load_scenario(find_scenario(scenario, Path.cwd()))
     production = produce(loaded, _pairs("--attach", attach), _pairs("--restart", restart))
     seed = secrets.randbits(32) if seed is None else seed

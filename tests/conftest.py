@@ -1,0 +1,36 @@
+"""What all tests share: components that a machine may lack, and terminals to type in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Terminal
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """An empty folder and a machine state of its own; drills that still run are ended."""
+    cwd = tmp_path / "work"
+    cwd.mkdir()
+    terminal = Terminal(cwd, tmp_path / "state")
+    yield terminal
+    for run in terminal.running:
+        run.end()
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[bool, str], None]:
+    """Skip where a component is missing, with the reason; in CI that is a failure."""
+
+    def check(there: bool, reason: str) -> None:
+        if there:
+            return
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have what the tests need: {reason}")
+        pytest.skip(reason)
+
+    return check
