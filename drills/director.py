@@ -21,6 +21,7 @@ from gameday.scoring.events import (
     InjectCalled,
     InjectFailed,
     InjectionUndone,
+    LoadStarted,
     Looked,
     Said,
     SliBroke,
@@ -104,6 +105,7 @@ class Direction:
     Attributes:
         scenario: What is played.
         started: When the waiting for the steady state began.
+        loaded: When load was first offered; None before.
         begun: When the scenario's clock started; None before.
         issued: Commands that were given; none is given twice.
         steady: By SLI: since when it is inside the steady state; None while outside or unknown.
@@ -120,6 +122,7 @@ class Direction:
 
     scenario: Scenario
     started: float = 0.0
+    loaded: float | None = None
     begun: float | None = None
     issued: frozenset[Command] = frozenset()
     steady: dict[str, float | None] = field(default_factory=dict)
@@ -154,6 +157,8 @@ def observe(state: Direction, event: Event) -> Direction:
             return replace(
                 state, steady=state.steady | {event.sli: event.at if event.inside else None}
             )
+        case LoadStarted():
+            return replace(state, loaded=event.at if state.loaded is None else state.loaded)
         case AlertFired():
             return replace(state, open_pages=state.open_pages | {event.page})
         case AlertResolved():
@@ -194,14 +199,29 @@ def _end(state: Direction, why: str) -> tuple[Direction, tuple[Command, ...], fl
 
 
 def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...], float]:
-    deadline = state.started + STEADY_TIMEOUT
-    if state.steady_since is not None:
+    deadline, ready = state.started + STEADY_TIMEOUT, _ready_at(state)
+    if ready <= now + _SLACK:
         begun = replace(state, begun=now)
         after, commands, wakeup = _play(begun, now, now)
         return after, (Begin(), *commands), wakeup
     if now >= deadline - _SLACK:
         return _end(state, "unhealthy-start")
-    return state, (), deadline
+    return state, (), min(deadline, ready)
+
+
+def _ready_at(state: Direction) -> float:
+    """When the drill may start; inf as long as the steady state does not hold.
+
+    Under load it has to hold for the whole of ``stabilise`` with the load on: what
+    breaks while users arrive is not what the scenario is about.
+    """
+    if state.steady_since is None:
+        return math.inf
+    if state.scenario.load is None:
+        return state.steady_since
+    if state.loaded is None:
+        return math.inf
+    return max(state.steady_since, state.loaded) + state.scenario.stabilise
 
 
 def _play(
