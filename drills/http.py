@@ -6,6 +6,7 @@ and must meet the service as a new user does: over a connection of its own.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 
@@ -19,7 +20,11 @@ _LIMIT = 8 * 1024 * 1024
 
 
 class HttpFailure(Exception):
-    """No answer; ``kind`` is short and stable: ``refused``, ``reset``, ``timeout`` …."""
+    """No answer.
+
+    ``kind`` is short and stable: ``refused``, ``reset``, ``closed``, ``timeout``, ``unknown-host``,
+    ``tls``, ``protocol``, ``too-large`` or ``unreachable``.
+    """
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
@@ -44,7 +49,11 @@ def short_error(error: BaseException) -> str:
                 return seen.kind
             case ConnectionRefusedError():
                 return "refused"
-            case ConnectionResetError() | BrokenPipeError() | anyio.BrokenResourceError():
+            case socket.gaierror():
+                return "unknown-host"
+            case ssl.SSLError():
+                return "tls"
+            case ConnectionError() | anyio.BrokenResourceError():
                 return "reset"
             case anyio.EndOfStream():
                 return "closed"
@@ -81,7 +90,7 @@ async def request(
             return await _exchange(method, host, port, target, headers or {}, body, tls)
     except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise HttpFailure(short_error(error), str(error)) from error
-    except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+    except h11.ProtocolError as error:
         raise HttpFailure("protocol", str(error)) from error
 
 
@@ -95,7 +104,8 @@ async def _exchange(
     tls: ssl.SSLContext | None,
 ) -> Response:
     connection = h11.Connection(h11.CLIENT)
-    fields = {"Host": f"{host}:{port}", "Connection": "close", "User-Agent": "gameday"} | headers
+    name = f"[{host}]" if ":" in host else host
+    fields = {"Host": f"{name}:{port}", "Connection": "close", "User-Agent": "gameday"} | headers
     if body:
         fields["Content-Length"] = str(len(body))
     outgoing = connection.send(
@@ -106,11 +116,28 @@ async def _exchange(
     if tls is None:
         stream = await anyio.connect_tcp(host, port)
     else:
-        stream = await anyio.connect_tcp(host, port, ssl_context=tls, tls_hostname=host)
+        # Not waiting for the other side's farewell: the answer says where it ends.
+        stream = await anyio.connect_tcp(
+            host, port, ssl_context=tls, tls_hostname=host, tls_standard_compatible=False
+        )
     async with stream:
-        await stream.send(outgoing + (connection.send(h11.Data(data=body)) or b""))
+        sent = outgoing + (connection.send(h11.Data(data=body)) or b"")
         connection.send(h11.EndOfMessage())
+        try:
+            await stream.send(sent)
+        except anyio.BrokenResourceError as error:
+            return await _answered_early(connection, stream, error)
         return await _read(connection, stream)
+
+
+async def _answered_early(
+    connection: h11.Connection, stream: anyio.abc.ByteStream, error: anyio.BrokenResourceError
+) -> Response:
+    """The answer of a server that did not read all that we sent."""
+    try:
+        return await _read(connection, stream)
+    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        raise error from error.__cause__
 
 
 async def _read(connection: h11.Connection, stream: anyio.abc.ByteStream) -> Response:
@@ -136,3 +163,5 @@ async def _read(connection: h11.Connection, stream: anyio.abc.ByteStream) -> Res
                 raise HttpFailure("too-large", f"more than {_LIMIT} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return Response(status, bytes(received), at)
+        elif not isinstance(event, h11.InformationalResponse):
+            raise HttpFailure("protocol", f"{event!r} instead of an answer")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
 
 from gameday.drills.channels.delivery import deliver
 from gameday.drills.channels.message import Channel, Message
@@ -12,6 +15,15 @@ from gameday.scenarios.model import AlertRule
 from gameday.scoring import events
 
 __all__ = ["DrillPages"]
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A page that goes out. ``over``: nothing of it is under way any more."""
+
+    taken: set[str]
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
 
 
 class DrillPages:
@@ -31,7 +43,7 @@ class DrillPages:
         self.severity = severity
         self._channels = list(channels)
         self._now = now
-        self._taken: dict[str, set[str]] = {}
+        self._sent: dict[str, _Sent] = {}
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -60,28 +72,38 @@ class DrillPages:
         self, page: str, rule: AlertRule, value: str, emit: Callable[[events.Event], None]
     ) -> None:
         """Deliver the page on every channel, emitting what became of it."""
-        taken = self._taken.setdefault(page, set())
 
         def accepted(channel: str) -> None:
-            taken.add(channel)
             emit(events.AlertDelivered(at=self._now(), page=page, channel=channel))
 
         def failed(channel: str, why: str) -> None:
             emit(events.AlertFailed(at=self._now(), page=page, channel=channel, error=why))
 
         # Before the first await: a delivery that is cancelled may have arrived.
-        taken.update(self.channels)
-        await deliver(self._message("firing", page, rule, value), self._channels, accepted, failed)
+        sent = self._sent[page] = _Sent(set(self.channels))
+        message = self._message("firing", page, rule, value)
+        try:
+            with sent.scope:
+                await deliver(message, self._channels, accepted, failed)
+        finally:
+            sent.over.set()
 
     async def resolve(self, page: str, rule: AlertRule, why: str) -> Undone:
-        """Tell every channel that may have taken the page that it is over."""
-        taken = self._taken.pop(page, set())
-        told: list[str] = []
+        """Tell every channel that may have taken the page that it is over.
+
+        What is still being tried is given up first: it must not arrive after its own end.
+        After a failure it can be called again, and tells those that were not told.
+        """
+        sent = self._sent.get(page)
+        if sent is None:
+            return Undone(id=page, outcome=Outcome.NOTHING, detail="no page was sent", by=why)
+        sent.scope.cancel()
+        await sent.over.wait()
         failures: list[str] = []
         await deliver(
             self._message("resolved", page, rule),
-            [channel for channel in self._channels if channel.name in taken],
-            told.append,
+            [channel for channel in self._channels if channel.name in sent.taken],
+            sent.taken.discard,
             lambda name, error: failures.append(f"{name}: {error}"),
         )
         outcome = Outcome.FAILED if failures else Outcome.PUT_BACK

@@ -20,6 +20,9 @@ from gameday.scoring.events import Sample
 
 __all__ = ["Addresses", "Probe"]
 
+_FORGOTTEN = 1.0
+"""Seconds of lateness after which a sample is not sent any more."""
+
 
 class Addresses:
     """Where services are reached: the first slot of each that is not drained.
@@ -57,6 +60,11 @@ class Addresses:
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise UsageError(
+            f"{address!r} is no address: its port is not between 1 and 65535",
+            hint="Write it as host:port.",
+        )
     return host.strip("[]"), int(port)
 
 
@@ -68,13 +76,18 @@ class Probe:
         sli: What to do, how often, and what counts as good.
         addresses: Where the services are.
         now: Seconds since the drill's start.
+
+    Raises:
+        UsageError: if the service listens nowhere, or the address is none.
     """
 
     def __init__(self, name: str, sli: Sli, addresses: Addresses, now: Callable[[], float]) -> None:
         self.name = name
         self.sli = sli
-        self.addresses = addresses
         self.now = now
+        self._host, self._port = (
+            addresses.of(sli.service) if sli.address is None else _split(sli.address)
+        )
 
     async def run(self, emit: Callable[[Sample], None], *, samples: int | None = None) -> None:
         """Sample on schedule until cancelled, or until ``samples`` were taken and answered."""
@@ -83,7 +96,17 @@ class Probe:
             for number in count() if samples is None else range(samples):
                 due = start + number * self.sli.every
                 await anyio.sleep(max(0.0, due - self.now()))
-                flights.start_soon(self._take, due, emit)
+                if self.now() - due > max(_FORGOTTEN, self.sli.every):
+                    self._pass_over(due, emit)
+                else:
+                    flights.start_soon(self._take, due, emit)
+
+    def _pass_over(self, due: float, emit: Callable[[Sample], None]) -> None:
+        """A sample so late that it is void (this host slept): asking now would only be a flood."""
+        now = self.now()
+        emit(
+            Sample(at=now, sli=self.name, due=due, sent=now, done=now, good=False, error="not-sent")
+        )
 
     async def _take(self, due: float, emit: Callable[[Sample], None]) -> None:
         sent = self.now()
@@ -109,14 +132,9 @@ class Probe:
             )
         )
 
-    def _where(self) -> tuple[str, int]:
-        if self.sli.address is None:
-            return self.addresses.of(self.sli.service)
-        return _split(self.sli.address)
-
     async def _ask(self) -> tuple[int, float]:
         """The answer's status, and when it had come."""
-        host, port = self._where()
+        host, port = self._host, self._port
         if self.sli.probe == "http":
             answer = await request("GET", host, port, self.sli.path, timeout=self.sli.timeout)
             return answer.status, answer.at

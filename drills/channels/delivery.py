@@ -15,6 +15,8 @@ __all__ = ["deliver"]
 
 TRIES = 3
 PAUSES = (0.5, 2.0)
+SEND_LIMIT = 10.0
+"""Seconds for one try."""
 
 
 async def deliver(
@@ -39,13 +41,26 @@ async def _try(
     failed: Callable[[str, str], None],
 ) -> None:
     for attempt in range(TRIES):
-        try:
-            await channel.send(message)
-        except ChannelError as error:
-            if not error.retry or attempt == TRIES - 1:
-                failed(channel.name, str(error))
-                return
-            await anyio.sleep(PAUSES[attempt])
-        else:
+        error = await _send(message, channel)
+        if error is None:
             accepted(channel.name)
             return
+        if not error.retry or attempt == TRIES - 1:
+            failed(channel.name, str(error))
+            return
+        await anyio.sleep(PAUSES[attempt])
+
+
+async def _send(message: Message, channel: Channel) -> ChannelError | None:
+    """Try once; why it was not taken."""
+    try:
+        with anyio.fail_after(SEND_LIMIT):
+            await channel.send(message)
+    except ChannelError as error:
+        return error
+    except TimeoutError:
+        return ChannelError(f"it did not answer within {SEND_LIMIT:g} s", retry=True)
+    except Exception as error:
+        # A bug of one channel must not keep the others from being told.
+        return ChannelError(f"{type(error).__name__}: {error}", retry=False)
+    return None
