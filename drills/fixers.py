@@ -86,9 +86,14 @@ class ScriptedFixer:
         await self.knowledge.alerted.wait()
         for step in self.steps:
             await anyio.sleep(self.reaction)
-            if self.knowledge.said & {"resolve", "all-clear"}:
+            if self._is_over:
                 return
             await self._take(step)
+
+    @property
+    def _is_over(self) -> bool:
+        """Has somebody said so?"""
+        return bool(self.knowledge.said & {"resolve", "all-clear"})
 
     async def _take(self, step: Step) -> None:
         try:
@@ -125,11 +130,12 @@ class ScriptedFixer:
     async def _find(self, name: str) -> str | None:
         """The slot that a step means, as `sandbox ps` shows it; None if nothing is unhealthy."""
         with anyio.move_on_after(_PATIENCE):
-            while True:
+            while not self._is_over:
                 found = fill(name, await self.box.list_slots())
                 if found is not None:
                     return found
                 await anyio.sleep(_LOOK_EVERY)
+            return None
         await self.speak("note", "nothing is unhealthy any more; the step was left out")
         return None
 
@@ -143,7 +149,7 @@ class ScriptedFixer:
             await self.speak("note", f"{argv[0]} at {slot} ended with {code}")
 
     async def _until(self, what: str) -> None:
-        while True:
+        while not self._is_over:
             slots = await self.box.list_slots()
             well = all(is_well(slot) or slot.drained or slot.state == "stopped" for slot in slots)
             if (what == "healthy" and well) or (what == "quiet" and not self.knowledge.firing):

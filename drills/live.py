@@ -8,6 +8,7 @@ Without one, the story alone is printed, a plain line for each thing that happen
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -66,6 +67,16 @@ class View:
         """A message of the terminal channel; ``kind``: ``firing``, ``resolved`` or ``report``."""
 
 
+class _Terminal(Console):
+    """Where it is shown. A reader that goes away (``| head``) ends the showing, not the drill."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class _Story(View):
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self.scenario = scenario
@@ -102,18 +113,17 @@ class _Story(View):
         self.console.print(line)
 
     def page(self, text: str, kind: str) -> None:
-        head, _, rest = text.partition("\n")
+        head, *rest = text.split("\n")
         self._write(self._last, "people" if kind == "report" else "alert", head)
-        if rest:
-            for line in rest.splitlines():
-                label, detail = line[2:13], line[13:]
-                row = Table.grid(padding=(0, 1))
-                row.add_column(width=9)
-                row.add_column(width=1)
-                row.add_column(width=10, no_wrap=True)
-                row.add_column(overflow="fold")
-                row.add_row("", "", Text(label.strip(), style="dim"), Text(clean(detail)))
-                self.console.print(row)
+        for line in rest:
+            label, detail = clean(line[2:13]), clean(line[13:])
+            row = Table.grid(padding=(0, 1))
+            row.add_column(width=9)
+            row.add_column(width=1)
+            row.add_column(width=10, no_wrap=True)
+            row.add_column(overflow="fold")
+            row.add_row("", "", Text(label.strip(), style="dim"), Text(detail))
+            self.console.print(row)
 
 
 class PlainView(_Story):
@@ -183,7 +193,11 @@ class LiveView(_Story):
             case events.InjectCalled():
                 name = self.named.get(event.injection, event.injection)
                 self.faults[event.injection] = (name, event.at)
-            case events.Looked(in_force=False, took_effect=True) | events.InjectionUndone():
+            case (
+                events.Looked(in_force=False, took_effect=True)
+                | events.InjectFailed()
+                | events.InjectionUndone(outcome="put-back" | "taken-over" | "nothing")
+            ):
                 self.faults.pop(event.injection, None)
             case events.AlertFired():
                 self.pages[event.page] = (event.alert, event.at, False)
@@ -212,7 +226,7 @@ class LiveView(_Story):
 
     def _head(self) -> Text:
         head = Text("EXERCISE ", style="bold yellow")
-        head.append(self.scenario.title, style="bold")
+        head.append(clean(self.scenario.title), style="bold")
         head.append(f" · {self.scenario.severity} · {self.phase}")
         if self.begun is not None:
             head.append(f" {clock(self.now - self.begun).strip()}")
@@ -266,7 +280,7 @@ def open_view(scenario: Scenario, *, quiet: bool = False) -> View:
     """The view that fits where we print."""
     if quiet:
         return View()
-    console = Console(highlight=False, stderr=False)
+    console = _Terminal(highlight=False, stderr=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
         return LiveView(scenario, console)
     return PlainView(scenario, console)

@@ -35,7 +35,7 @@ async def run_load(
         started: Told the pid of the process, so that the watchdog can end it.
 
     Raises:
-        SandboxError: if the load's process ends by itself.
+        SandboxError: if the load's process ends by itself, or says what it should not.
     """
     command = [sys.executable, "-m", "gameday.drills.load_worker"]
     with log.open("ab") as sink:
@@ -64,19 +64,24 @@ async def _talk(
 ) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
-    await process.stdin.send(msgspec.json.encode(order) + b"\n")
+    try:
+        await process.stdin.send(msgspec.json.encode(order) + b"\n")
+    except anyio.BrokenResourceError:
+        return  # it has ended already; its log says why
     lines = BufferedByteReceiveStream(process.stdout)
     decoder = msgspec.json.Decoder(Bucket)
     first = True
     while True:
         try:
             line = await lines.receive_until(b"\n", 1_000_000)
+            bucket = decoder.decode(line)
         except (anyio.EndOfStream, anyio.IncompleteRead):
             return
+        except (anyio.DelimiterNotFound, msgspec.DecodeError) as error:
+            raise SandboxError(f"the load's process cannot be understood: {error}") from error
         if first:
             emit(LoadStarted(at=now(), journey=order.journey, users=order.users))
             first = False
-        bucket = decoder.decode(line)
         emit(
             LoadBucket(
                 at=now(),

@@ -7,10 +7,11 @@ runner ends, however that happens.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, BinaryIO
 
 # Locust first: it patches what the modules after it use.
 import locust  # noqa: F401  isort: skip
@@ -32,7 +33,8 @@ BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 class _Tally:
     """Counts requests into buckets and writes those that are over."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: BinaryIO) -> None:
+        self.out = out
         self.open: dict[tuple[int, str], Bucket] = {}
         self.seen: set[tuple[str, str]] = set()
 
@@ -66,13 +68,14 @@ class _Tally:
         done = [key for key in sorted(self.open) if everything or key[0] < current]
         lines = b"".join(msgspec.json.encode(self.open.pop(key)) + b"\n" for key in done)
         if lines:
-            sys.stdout.buffer.write(lines)
-            sys.stdout.buffer.flush()
+            self.out.write(lines)
+            self.out.flush()
 
 
 def main() -> None:
     """Offer load until stdin closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner is told, and tells us
+    out = _take_stdout()
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     # The classes are the dict among what it returns, whose place changed between versions.
     parts = load_locustfile(order.locustfile)
@@ -82,7 +85,7 @@ def main() -> None:
         names = ", ".join(sorted(found)) or "none"
         raise SystemExit(f"{order.locustfile} has no user class {order.user!r}; it has: {names}")
     environment = Environment(user_classes=chosen, host=order.host, catch_exceptions=True)
-    tally = _Tally()
+    tally = _Tally(out)
     environment.events.request.add_listener(tally.count)
     runner = environment.create_local_runner()
     runner.start(order.users, spawn_rate=order.spawn_rate)
@@ -93,6 +96,13 @@ def main() -> None:
     writer.kill()
     runner.quit()
     tally.write(everything=True)
+
+
+def _take_stdout() -> BinaryIO:
+    """Where the buckets go; what a locustfile prints goes to the log, not among them."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return out
 
 
 def _write_on(tally: _Tally) -> None:

@@ -86,5 +86,5 @@ def plain_text(message: Message) -> str:
         ("Runbook", message.runbook),
     ):
         if text:
-            lines.append(f"  {label:<10} {text}")
+            lines.append(f"  {label:<10} {' '.join(text.split())}")
     return "\n".join(lines)

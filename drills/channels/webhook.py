@@ -7,9 +7,10 @@ Whatever takes alerts from Alertmanager takes these; the labels ``exercise`` and
 from __future__ import annotations
 
 import ssl
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -41,6 +42,10 @@ class Webhook:
         self.host = host
         self.tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.port = port or (443 if self.tls else 80)
+        self.headers = {"Content-Type": "application/json"}
+        if parts.username:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self.headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     async def send(self, message: Message) -> None:
@@ -51,7 +56,7 @@ class Webhook:
                 self.host,
                 self.port,
                 self.target,
-                headers={"Content-Type": "application/json"},
+                headers=self.headers,
                 body=msgspec.json.encode(_alertmanager(message)),
                 tls=self.tls,
                 timeout=_TIMEOUT,
