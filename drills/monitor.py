@@ -35,7 +35,7 @@ class Crossed:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """The rule of that entry of ``alerts`` holds; ``since`` is when the deciding sample was sent."""
+    """The rule of that entry of ``alerts`` holds; ``since`` is when the deciding sample was done."""
 
     entry: int
     since: float
@@ -124,7 +124,7 @@ class Monitor:
                 continue
             held = self._held(rule, sample)
             if held and not rule.firing:
-                found.append(Fired(entry, sample.sent, self._shown(rule.when.condition)))
+                found.append(Fired(entry, sample.done, self._shown(rule.when.condition)))
             elif rule.firing and not held:
                 found.append(Cleared(entry))
             rule.firing = held

@@ -200,7 +200,8 @@ class AlertFired(_Event, frozen=True, kw_only=True):
     Attributes:
         page: Unique id of this firing.
         source: ``monitoring`` (rules on SLIs, or the team's own system) or ``synthetic``.
-        since: The earliest instant at which it can have fired (``sent`` of the deciding sample).
+        since: The earliest instant at which it can have fired: with our own rules when the deciding
+            sample was done, with a system that is polled the poll before.
         value: The measured value that fired it, for people.
     """
 
