@@ -33,6 +33,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("records:list_", "List the drills that were run here."),
         "debrief": ("records:debrief", "Write or print the debrief of a drill again."),
         "recover": ("records:recover", "Put back what an interrupted drill left."),
+        "stop-all": ("stop:stop_all", "End every drill on this machine, and block new ones."),
+        "unblock": ("stop:unblock", "Let drills run again after `stop-all --block`."),
     },
     "For those who respond to a running drill": {
         "status": ("respond:status", "What is known: alerts, SLIs, what was said and done."),
