@@ -109,7 +109,9 @@ def _versions() -> dict[str, str]:
             *("-m", "pip", "list", "--format", "json", "--disable-pip-version-check"),
         )
         wanted = ("gameday-drills", "chaostoolkit", "chaostoolkit-lib")
-        found |= {each["name"]: each["version"] for each in json.loads(listed) if each["name"] in wanted}
+        found |= {
+            each["name"]: each["version"] for each in json.loads(listed) if each["name"] in wanted
+        }
     return found
 
 

@@ -345,6 +345,7 @@ def report(found: Results) -> dict[str, Any]:
         "kinds": dict(Counter(result.outage.kind for result in found.results)),
         "every_ms": EVERY * 1e3,
         "threshold_ms": THRESHOLD * 1e3,
+        "promised_share": PROMISED_SHARE,
         "scored": len(scored),
         "ends": figures,
         "q": _spread([result.q for result in found.results]),
