@@ -130,7 +130,7 @@ def within(low: float, high: float, show: Callable[[Any], str]) -> AfterValidato
     return AfterValidator(check)
 
 
-class _Choice(BaseModel, frozen=True, extra="forbid"):
+class _Choice(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """How many of what matches are hit: a count, or a share (rounded up); default one."""
 
     count: Annotated[int, Field(ge=1)] | None = None
@@ -224,7 +224,7 @@ class Aim(NamedTuple):
     tag: str
 
 
-class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid"):
+class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
     """The base of all faults; a frozen pydantic model whose fields are its parameters.
 
     Attributes:

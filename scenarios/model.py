@@ -97,7 +97,7 @@ Guard = Annotated[str, AfterValidator(_check_when), Field(examples=["availabilit
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class SandboxChoice(_Part):
@@ -109,11 +109,11 @@ class SandboxChoice(_Part):
         None, description="A sandbox declaration of your own, beside the scenario file."
     )
     environment: dict[str, dict[str, str]] = Field(
-        default_factory=dict,
+        default={},
         description="Environment variables to add, by service: switch retries on, shorten a timeout.",
     )
     replicas: dict[str, Annotated[int, Field(ge=0, le=100)]] = Field(
-        default_factory=dict, description="Replicas by service, where the scenario wants others."
+        default={}, description="Replicas by service, where the scenario wants others."
     )
 
     @model_validator(mode="after")
@@ -309,7 +309,7 @@ class FaultEntry(_Part):
 class Report(_Part):
     """Somebody speaks up: a customer's report, a stakeholder's question."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     at: Seconds = Field(description="When, after the drill's start.")
     sender: Literal["customer", "stakeholder"] = Field(
@@ -350,7 +350,7 @@ class Fixers(_Part):
 class Debrief(_Part):
     """What the debrief asks beside its own questions."""
 
-    questions: list[Text] = Field(default_factory=list, description="Questions for the discussion.")
+    questions: list[Text] = Field(default=[], description="Questions for the discussion.")
 
 
 class Scenario(_Part):
@@ -378,9 +378,7 @@ class Scenario(_Part):
         "third-party",
         "environmental",
     ] = Field("system-outage", description="What sort of incident it is.")
-    objectives: list[Text] = Field(
-        default_factory=list, description="What the drill is to find out."
-    )
+    objectives: list[Text] = Field(default=[], description="What the drill is to find out.")
     duration: Seconds = Field(
         180.0, gt=0, le=86_400, description="The hard stop: everything is put back."
     )
@@ -389,38 +387,36 @@ class Scenario(_Part):
         description="How long SLIs must stay inside their bounds to count as mitigated or restored.",
     )
     sandbox: SandboxChoice = Field(description="Which cluster is broken.")
-    roles: dict[Name, Text] = Field(
-        default_factory=dict, description="Who takes part: automated, or a team."
-    )
+    roles: dict[Name, Text] = Field(default={}, description="Who takes part: automated, or a team.")
     load: Load | None = Field(None, description="Synthetic users; by default there are none.")
     slis: dict[Identifier, Sli] = Field(min_length=1, description="What is measured.")
     steady_state: dict[Identifier, Bound] = Field(
         min_length=1, description="Bounds that hold before the drill, and mean restored."
     )
     acceptable: dict[Identifier, Bound] = Field(
-        default_factory=dict, description="Looser bounds that mean mitigated."
+        default={}, description="Looser bounds that mean mitigated."
     )
-    hypotheses: list[Hypothesis] = Field(default_factory=list, description="What we believe.")
-    alerts: list[AlertRule] = Field(default_factory=list, description="What pages, and when.")
+    hypotheses: list[Hypothesis] = Field(default=[], description="What we believe.")
+    alerts: list[AlertRule] = Field(default=[], description="What pages, and when.")
     faults: list[FaultEntry] = Field(
-        default_factory=list,
+        default=[],
         max_length=MOST_FAULTS,
         description="What gets broken, and when. None: a control drill.",
     )
     reports: list[Report] = Field(
-        default_factory=list,
+        default=[],
         max_length=MOST_FAULTS,
         description="What customers and stakeholders say, and when.",
     )
     fixers: Fixers = Field(default_factory=Fixers, description="Who responds.")
     hints: list[Text] = Field(
-        default_factory=list, description="What fixers get when they ask for a hint, one at a time."
+        default=[], description="What fixers get when they ask for a hint, one at a time."
     )
     runbook: str | None = Field(
         None, description="What the fixers may read; a file beside the scenario."
     )
     abort_when: list[Guard] = Field(
-        default_factory=list, description="Guard rails on SLIs: availability < 10% for 20s."
+        default=[], description="Guard rails on SLIs: availability < 10% for 20s."
     )
     debrief: Debrief = Field(default_factory=Debrief, description="What the debrief asks.")
     _steady: tuple[Comparison, ...] = PrivateAttr()

@@ -59,7 +59,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 VariableName = Annotated[str, AfterValidator(_variable)]
 
 
-class Health(BaseModel, frozen=True, extra="forbid"):
+class Health(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """How to tell that a replica can do its work; exactly one of http, tcp and command."""
 
     http: Annotated[str, Field(pattern="^/")] | None = Field(
@@ -94,7 +94,7 @@ class Health(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class Service(BaseModel, frozen=True, extra="forbid"):
+class Service(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """One service: how to start a replica of it, how many there are, and what they call.
 
     Templates (Jinja) may stand in ``command``, in the values of ``environment``, in ``files``
@@ -181,7 +181,7 @@ def links_order(links: dict[str, list[str]]) -> list[str]:
     return order
 
 
-class Cluster(BaseModel, frozen=True, extra="forbid"):
+class Cluster(BaseModel, frozen=True, extra="forbid", defer_build=True):
     """A cluster of real processes on this machine."""
 
     name: ServiceName = Field(description="What the cluster is called.")
