@@ -74,12 +74,17 @@ class Options:
     webhook: str = ""
 
 
+class _Stopped(Exception):
+    """Somebody asked to stop while the sandbox started."""
+
+
 @dataclass(slots=True)
 class _Interruption:
     """Signals: before the runner stands they cancel the bringing up, afterwards they abort."""
 
     runner: Runner | None = None
     scope: anyio.CancelScope | None = None
+    by: str = ""
     received: str = ""
 
     async def listen(self) -> None:
@@ -89,7 +94,8 @@ class _Interruption:
                 self.stop("signal", f"{signal.Signals(number).name} was received")
 
     def stop(self, by: str, why: str) -> None:
-        self.received = self.received or why
+        if not self.received:
+            self.by, self.received = by, why
         if self.runner is not None:
             self.runner.abort(by, why)
         elif self.scope is not None:
@@ -135,14 +141,18 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
             hint="`gameday unblock` allows them again.",
         )
     interruption = _Interruption()
-    folder: DrillFolder | None = None
+    found: DrillFolder | GamedayError
     async with anyio.create_task_group() as listening:
         listening.start_soon(interruption.listen)
         await anyio.lowlevel.checkpoint()
-        folder = await _play(production, options, view, interruption)
+        try:
+            found = await _play(production, options, view, interruption)
+        except GamedayError as error:
+            found = error  # raised outside, where no task group wraps it
         listening.cancel_scope.cancel()
-    assert folder is not None
-    return folder
+    if isinstance(found, GamedayError):
+        raise found
+    return found
 
 
 async def _play(
@@ -254,9 +264,13 @@ class _Play:
             runner = await self._runner(box)
             self.interruption.runner = runner
             if self.interruption.received:
-                runner.abort("signal", self.interruption.received)
+                runner.abort(self.interruption.by, self.interruption.received)
             why = await runner.run()
             steady_after = runner.steady_after
+        except _Stopped:
+            why = "aborted"
+            by, asked = self.interruption.by, self.interruption.received
+            self.emit(events.AbortAsked(at=self.now(), by=by, why=asked))
         except GamedayError as error:
             failure = error
             self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
@@ -280,11 +294,13 @@ class _Play:
             step = TearDown(tag=self.reference.options.get("tag", self.folder.id))
             what = "the sandbox"
             await self.log.arm(Armed("sandbox", what, self.reference, (step,)))
+        if self.interruption.received:
+            raise _Stopped
         with anyio.CancelScope() as self.interruption.scope:
             box = await self.production.bring_up(self.folder, self.reference, owners)
             box.drill = self.folder.id
             return box
-        raise Refused(f"{self.interruption.received} while the sandbox started")
+        raise _Stopped
 
     async def _runner(self, box: Sandbox) -> Runner:
         addresses = Addresses(box, self.production.entry)

@@ -162,7 +162,7 @@ def test_validate_refuses_all_of_them(terminal: Terminal) -> None:
     assert done.stdout == ""
     no_traceback(done.stderr)
     for name, case in names.items():
-        told = "".join(re.findall(rf"(?m)^{name}:?.*\n(?: .*\n)*", done.stderr))
+        told = "".join(re.findall(rf"(?m)^\S*/{name}:?.*\n(?: .*\n)*", done.stderr))
         for words in case.says:
             assert re.search(f"(?i){words}", told), (name, words, told)
     assert list(terminal.cwd.iterdir()) != []
