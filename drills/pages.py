@@ -16,6 +16,9 @@ from gameday.scoring import events
 
 __all__ = ["DrillPages"]
 
+_MOMENT = 3.0
+"""Seconds that a page has to go out once it is over already."""
+
 
 @dataclass(slots=True)
 class _Sent:
@@ -91,12 +94,14 @@ class DrillPages:
     async def resolve(self, page: str, rule: AlertRule, why: str) -> Undone:
         """Tell every channel that may have taken the page that it is over.
 
-        What is still being tried is given up first: it must not arrive after its own end.
-        After a failure it can be called again, and tells those that were not told.
+        What is still under way has a moment more, and is given up then: it must not
+        arrive after its own end. After a failure it can be called again, and tells those that were not told.
         """
         sent = self._sent.get(page)
         if sent is None:
             return Undone(id=page, outcome=Outcome.NOTHING, detail="no page was sent", by=why)
+        with anyio.move_on_after(_MOMENT):
+            await sent.over.wait()
         sent.scope.cancel()
         await sent.over.wait()
         failures: list[str] = []

@@ -236,7 +236,7 @@ class Runner:
                 why = await self._play()
                 with anyio.CancelScope(shield=True):
                     await self._put_back(why)
-                    await self._verify()
+                    await self._carry("verify", self._verify)
                 watchers.cancel_scope.cancel()
         finally:
             # Only where the lines above did not get that far: cancelled from outside, or our bug.
