@@ -238,9 +238,9 @@ def _meant(incidents: Sequence[Incident], begun: Instant, ended: Instant) -> Inc
     """The incident that overlaps the outage."""
     for incident in incidents:
         impact, restore = incident.instants.get("impact"), incident.instants.get("restore")
-        if impact and impact.low < ended.high + THRESHOLD:
-            if restore is None or restore.high > begun.low:
-                return incident
+        early = impact is not None and impact.low < ended.high + THRESHOLD
+        if early and (restore is None or restore.high > begun.low):
+            return incident
     return None
 
 
