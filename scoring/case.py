@@ -44,6 +44,8 @@ __all__ = ["Case", "Service", "listed", "quoted", "span", "what_was_done"]
 
 E = TypeVar("E")
 
+_CONSEQUENCES = ("started", "exited", "health")
+
 
 _DONE = {
     "process.kill": "the process of {} was killed",
@@ -154,8 +156,12 @@ class Case:
 
     @functools.cached_property
     def hands(self) -> list[SandboxChanged]:
-        """What somebody other than ourselves did to the sandbox."""
-        return [change for change in self.of(SandboxChanged) if change.by not in OURS]
+        """What somebody other than ourselves did to the sandbox; not what followed from it."""
+        return [
+            change
+            for change in self.of(SandboxChanged)
+            if change.by not in OURS and change.action not in _CONSEQUENCES
+        ]
 
     @functools.cached_property
     def anyone(self) -> bool:
