@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from gameday.drills.durable import replace_file
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
-from gameday.drills.undo_log import read_recovery
-from gameday.injectors.errors import StorageError
-from gameday.injectors.undo import Undone
+from gameday.drills.undo_log import read_recovery, read_undo_log
+from gameday.injectors.errors import StorageError, UndoFailed
+from gameday.injectors.undo import Undone, by_hand
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
@@ -26,12 +28,15 @@ class Conclusion:
 
     Attributes:
         notes: What is to be said about the record itself: a torn line, say.
+        outstanding: Beside faults, what was not put back (a page that no channel took back,
+            the sandbox), and how it is done by hand.
     """
 
     scenario: Scenario
     events: tuple[Event, ...]
     score: Score
     notes: tuple[str, ...]
+    outstanding: tuple[str, ...] = ()
 
 
 def read_drill(folder: DrillFolder) -> Conclusion:
@@ -45,7 +50,19 @@ def read_drill(folder: DrillFolder) -> Conclusion:
     recovered, problems = read_recovery(folder.recovery)
     events = (*journal.events, *_recovery(journal.events, recovered))
     notes = tuple(note for note in (journal.note, *problems) if note)
-    return Conclusion(loaded.scenario, events, score(loaded.scenario, events), notes)
+    found = score(loaded.scenario, events)
+    outstanding = tuple(_outstanding(folder, found))
+    if outstanding:
+        found = msgspec.structs.replace(found, exit_code=UndoFailed.exit_code)
+    return Conclusion(loaded.scenario, events, found, notes, outstanding)
+
+
+def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
+    known = {injection.id for injection in found.injections}
+    for armed in read_undo_log(folder.undo, folder.recovery).outstanding:
+        if armed.id not in known:
+            hands = "; ".join(by_hand(step, armed.sandbox) for step in armed.steps)
+            yield f"{armed.what}; by hand: {hands}"
 
 
 def _recovery(events: Sequence[Event], recovered: Sequence[Undone]) -> list[Event]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
+from gameday.injectors.errors import UndoFailed
 from gameday.scoring.render.figures import timing
 from gameday.scoring.score import Incident, State, Verdict
 
@@ -60,6 +61,10 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
         if undone.how == "failed":
             line = f"Not put back: {undone.fault} on {undone.target}. {undone.detail}"
             console.print(Text(line, style="bold red"))
+    for left in found.outstanding:
+        console.print(Text(f"Not put back: {left}", style="bold red"))
+    if score.exit_code == UndoFailed.exit_code:
+        console.print(Text(f"`gameday recover {folder.id}` tries again.", style="bold red"))
     for note in found.notes:
         console.print(Text(note, style="dim"))
     console.print()

@@ -94,7 +94,9 @@ def run(
 
     found = conclude(folder, names=names)
     if as_json:
-        click.echo(folder.debrief("json").read_text(encoding="utf-8"))
+        click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
+        for left in found.outstanding:
+            click.echo(f"Not put back: {left}", err=True)
     else:
         _tell(found, folder)
     sys.exit(found.score.exit_code)
