@@ -204,9 +204,11 @@ def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Comman
         begun = replace(state, begun=now)
         after, commands, wakeup = _play(begun, now, now)
         return after, (Begin(), *commands), wakeup
+    if ready < math.inf:  # it holds, and only has to hold a while longer
+        return state, (), ready
     if now >= deadline - _SLACK:
         return _end(state, "unhealthy-start")
-    return state, (), min(deadline, ready)
+    return state, (), deadline
 
 
 def _ready_at(state: Direction) -> float:
