@@ -243,6 +243,7 @@ class _Play:
             limit=self.scenario.duration + GRACE,
             inherit=(self.lock,),
         )
+        _prepare_debrief()
         await self.watchdog.ready()
         state.remember(msgspec.structs.replace(opened, watchdog=self.watchdog.process))
         async with anyio.create_task_group() as beside:
@@ -489,6 +490,16 @@ class _Play:
             if result.outcome is Outcome.FAILED:
                 self.emit(events.Problem(at=self.now(), where="teardown", what=result.detail))
             await self.log.undone(result)
+
+
+def _prepare_debrief() -> None:
+    """Import what the debrief needs while the watchdog starts, not while people wait for it."""
+    from gameday.drills import conclusion  # noqa: F401 - it scores
+    from gameday.scoring import debrief  # noqa: F401
+    from gameday.scoring.render import html, json, junit, markdown  # noqa: F401
+
+    html.template()
+    markdown.template()
 
 
 async def _sample(probe: Probe, runner: Runner) -> None:

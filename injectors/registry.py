@@ -9,12 +9,9 @@ looked through only when a scenario names a kind that is not built in::
 
 from __future__ import annotations
 
-import ast
-import difflib
 import importlib
 import importlib.metadata
 import inspect
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from gameday.injectors.errors import UsageError
@@ -69,6 +66,9 @@ def describe(kind: str) -> str:
     """
     if kind not in BUILT_IN:
         return _first_line(fault_class(kind).__doc__)
+    import ast
+    from importlib import resources
+
     source = resources.files(_PACKAGE).joinpath(f"{_file(kind)}.py").read_text(encoding="utf-8")
     classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return _first_line(ast.get_docstring(next(classes)))
@@ -114,6 +114,8 @@ def _from_entry_point(kind: str) -> type[Fault]:
 
 
 def _unknown(kind: str) -> UsageError:
+    import difflib
+
     kinds = known_kinds(third_party=True)
     near = difflib.get_close_matches(kind, kinds, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]}? " if near else ""

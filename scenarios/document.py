@@ -40,7 +40,8 @@ _WORDS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_NOT_PRINTED = re.compile(
+_NOT_PRINTED_ASCII = re.compile("[^\t\n\r\x20-\x7e]")
+_NOT_PRINTED = (
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
@@ -208,10 +209,17 @@ class _Stop(Exception):
         self.problem = Problem(message, line, column, hint)
 
 
+def _not_printed(text: str) -> re.Match[str] | None:
+    """The first character that has no place in a text; the pattern for all of Unicode is slow to build."""
+    if text.isascii():
+        return _NOT_PRINTED_ASCII.search(text)
+    return re.search(_NOT_PRINTED, text)
+
+
 def _check_text(text: str) -> None:
     if not text.strip():
         raise _Stop("the file is empty", hint="`gameday init` writes a first scenario.")
-    odd = _NOT_PRINTED.search(text)
+    odd = _not_printed(text)
     if odd is not None:
         code = f"U+{ord(odd[0]):04X}"
         raise _Stop(f"found the control character {code}", _place_of(text, odd.start()))
@@ -339,7 +347,7 @@ class _Composer:
         self._refuse_tag(event, place)
         if len(raw) > _SCALAR:
             raise _Stop(f"found a text of {len(raw)} characters, expected at most {_SCALAR}", place)
-        odd = _NOT_PRINTED.search(raw)
+        odd = _not_printed(raw)
         if odd is not None:
             raise _Stop(f"found the control character U+{ord(odd[0]):04X} in a text", place)
         if not event.implicit[0] or self._wants_key():

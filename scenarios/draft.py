@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -152,10 +153,12 @@ def _seconds(root: Node, key: str, default: float) -> float | None:
     if node is None:
         return default
     try:
-        value: float = _SECONDS.validate_json(json.dumps(node.plain()))
+        value: float = _seconds_adapter().validate_json(json.dumps(node.plain()))
     except ValidationError:
         return None
     return value if math.isfinite(value) else None
 
 
-_SECONDS: TypeAdapter[float] = TypeAdapter(Seconds)
+@cache
+def _seconds_adapter() -> TypeAdapter[float]:
+    return TypeAdapter(Seconds)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import TYPE_CHECKING
 
 from gameday.scoring.document import Debrief
 from gameday.scoring.render import timeline
 from gameday.scoring.render.template import environment, read
 
-__all__ = ["to_html"]
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["template", "to_html"]
 
 _UNIT = re.compile(r"(\d) (ms|s|min|h|%)(?!\w)")
 _WIDE, _NARROW = 920, 350
@@ -17,6 +22,14 @@ _WIDE, _NARROW = 920, 350
 def together(text: str) -> str:
     """Text whose figures are not parted from their units at the end of a line."""
     return _UNIT.sub("\\1\u00a0\\2", text)
+
+
+@cache
+def template() -> jinja2.Template:
+    """The template, compiled once."""
+    templates = environment(html=True)
+    templates.filters["together"] = together
+    return templates.get_template("debrief.html.j2")
 
 
 def to_html(debrief: Debrief) -> str:
@@ -28,10 +41,7 @@ def to_html(debrief: Debrief) -> str:
         for name, width in (("wide", _WIDE), ("narrow", _NARROW)):
             # The picture escapes its own texts.
             pictures[name] = markupsafe.Markup(timeline.svg(debrief.picture, width=width, key=name))
-    templates = environment(html=True)
-    templates.filters["together"] = together
-    template = templates.get_template("debrief.html.j2")
-    return template.render(
+    return template().render(
         debrief=debrief,
         drill=debrief.drill,
         pictures=pictures,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import TYPE_CHECKING
 
 from gameday.scoring.document import Cell, Debrief, Mono, Quote
 from gameday.scoring.render.strip import strip
 from gameday.scoring.render.template import environment
 
-__all__ = ["escape", "to_markdown"]
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["escape", "template", "to_markdown"]
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)")
 _LINE_START = re.compile(r"^(\s*)(?:([-+#=])|(\d+)([.)])(?=\s|$))", re.MULTILINE)
@@ -57,13 +62,18 @@ def _fence(text: str) -> str:
     return "`" * max(3, longest + 1)
 
 
-def to_markdown(debrief: Debrief) -> str:
-    """The document, with a line feed at its end."""
+@cache
+def template() -> jinja2.Template:
+    """The template, compiled once."""
     environment_ = environment(html=False)
     environment_.filters.update(
         {"line": _line, "cell": _cell, "item": _item, "code": _code, "fence": _fence}
     )
-    template = environment_.get_template("debrief.md.j2")
+    return environment_.get_template("debrief.md.j2")
+
+
+def to_markdown(debrief: Debrief) -> str:
+    """The document, with a line feed at its end."""
     picture = strip(debrief.picture) if debrief.picture is not None else ""
-    text = template.render(debrief=debrief, drill=debrief.drill, picture=picture)
+    text = template().render(debrief=debrief, drill=debrief.drill, picture=picture)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
