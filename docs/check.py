@@ -456,14 +456,18 @@ def _within_whole(part: dict[str, Any], sandbox: dict[str, str]) -> str:
 # This machine
 
 
-_SHARED = frozenset(map(Path, ("/", "/home", "/tmp", "/root", "/srv", "/opt", "/usr", "/mnt")))
+_SHARED = frozenset(
+    Path(f"/{name}")
+    for name in ("", "app", "code", "home", "mnt", "opt", "root", "src", "srv", "tmp", "usr", "var")
+)
+"""Folders that many machines have; naming one says nothing of this machine."""
 
 
 def private_words() -> list[str]:
     """What only this machine knows: where the repository lies, its user's home, its name."""
     home, name = Path.home(), socket.gethostname()
     places = [place for place in (ROOT, ROOT.parent, home) if place not in _SHARED]
-    named = [name] if len(name) > 8 else []
+    named = [name] if len(name) > 8 and re.search(r"\d", name) else []
     return [*dict.fromkeys(str(place) for place in places), *named]
 
 
