@@ -48,7 +48,6 @@ _PRELOADED = (
     "gameday.injectors.sandbox.connect",
     "gameday.drills.channels.delivery",
     "gameday.drills.channels.file",
-    "gameday.drills.channels.webhook",
 )
 
 

@@ -240,6 +240,7 @@ class _Play:
             self.folder,
             runner_id,
             kind=self.reference.kind,
+            also=("gameday.drills.channels.webhook",) if self.options.webhook else (),
             limit=self.scenario.duration + GRACE,
             inherit=(self.lock,),
         )

@@ -70,6 +70,7 @@ class Watchdog:
         runner: ProcessId,
         *,
         kind: str = "local",
+        also: tuple[str, ...] = (),
         late: float = LATE,
         limit: float = 86400.0,
         inherit: Iterable[_Descriptor] = (),
@@ -81,6 +82,7 @@ class Watchdog:
             folder: The drill.
             runner: Who must beat: this process.
             kind: The sandbox's kind, whose driver the watchdog imports now.
+            also: Further modules that it may need, and imports now: channels of pages.
             late: Seconds without a beat after which it ends the runner.
             limit: Seconds from now, sleep of the host included, after which it ends the
                 runner anyway.
@@ -95,7 +97,7 @@ class Watchdog:
             drill=folder.id,
             folder=str(folder.path),
             runner=runner,
-            drivers=(_DRIVERS.get(kind, f"gameday.injectors.sandbox.{kind}"),),
+            drivers=(_DRIVERS.get(kind, f"gameday.injectors.sandbox.{kind}"), *also),
             late=late,
             limit=guard.boottime() + limit,
             fd=theirs.fileno(),

@@ -45,12 +45,13 @@ def read_book(folder: Path) -> Book | None:
 def open_channels(book: Book) -> list[Channel]:
     """The channels that can be reached from any process."""
     from gameday.drills.channels.file import File
-    from gameday.drills.channels.webhook import Webhook
 
     found: list[Channel] = []
     if book.file:
         found.append(File(Path(book.file)))
     if book.webhook:
+        from gameday.drills.channels.webhook import Webhook
+
         found.append(Webhook(book.webhook))
     return found
 
