@@ -275,7 +275,7 @@ def blocked() -> Stop | None:
     path = state_folder() / "stop"
     try:
         return _stop_decoder.decode(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return Stop(why=f"{path} is there, but cannot be read")

@@ -6,17 +6,19 @@ Every command is a module of its own that is imported when it is called: `gameda
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
 
 from gameday._version import __version__
 from gameday.drills.places import any_open_drill
-from gameday.injectors.errors import GamedayError
+from gameday.injectors.errors import GamedayError, StorageError
 
 __all__ = ["main"]
 
@@ -122,6 +124,7 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of DESIGN §7; users never see a traceback."""
+    _stand_on_firm_ground()
     if argv is not None:
         sys.exit(_run(list(argv)))
     gc.set_threshold(_GARBAGE)
@@ -130,6 +133,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SystemExit as asked:
         code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
     _leave(code)
+
+
+def _stand_on_firm_ground() -> None:
+    """Have all three standard streams: a closed one would be the journal's, or the sandbox's.
+
+    A character that the terminal's encoding lacks is replaced; it is no reason to fail.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _leave(code: int) -> NoReturn:
@@ -160,6 +178,11 @@ def _run(argv: list[str]) -> int:
         # The reader of our output is gone; nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _own_fault(error)
+        click.echo(f"gameday: the output cannot be written: {error.strerror}", err=True)
+        return StorageError.exit_code
     except Exception as error:
         return _own_fault(error)
 

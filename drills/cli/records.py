@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gameday.drills.cli import completing
 from gameday.injectors.errors import GamedayError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _row(folder: DrillFolder, runs: bool) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("drill", default="latest")
+@click.argument("drill", default="latest", shell_complete=completing.drills)
 @click.option(
     "--format",
     "form",
@@ -85,7 +86,7 @@ def debrief(drill: str, form: str | None, names: bool) -> None:
 
 
 @click.command()
-@click.argument("drill", required=False)
+@click.argument("drill", required=False, shell_complete=completing.drills)
 def recover(drill: str | None) -> None:
     """Put back what an interrupted drill left: DRILL, or every one on this machine."""
     import anyio

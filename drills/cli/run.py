@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gameday.drills.cli import completing
 from gameday.injectors.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=completing.scenarios)
 @click.option("--dry-run", is_flag=True, help="Show who would be hit, by what, and each undo step.")
 @click.option("--seed", type=click.IntRange(0), help="Chooses the targets; default: a new one.")
 @click.option(

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from gameday.drills.cli import completing
 from gameday.injectors.errors import ScenarioError
 
 __all__ = ["catalog", "init", "schema", "validate"]
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=completing.scenarios)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of files that are fine.")
 def validate(files: tuple[str, ...], quiet: bool) -> None:
     """Check scenario FILES (or shipped scenarios, by name); nothing is started."""
@@ -39,7 +40,7 @@ def validate(files: tuple[str, ...], quiet: bool) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing.scenarios)
 @click.option("--source", is_flag=True, help="Print the scenario file itself.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def catalog(name: str | None, source: bool, as_json: bool) -> None:
