@@ -16,8 +16,18 @@ from gameday.injectors.units import show_duration
 __all__ = ["plan_json", "show_plan"]
 
 
-def show_plan(production: Production, planned: Sequence[Planned], seed: int, width: int) -> None:
-    """Print who would be hit, by what, when, and how it would be put back."""
+def show_plan(
+    production: Production, planned: Sequence[Planned], seed: int, same: str, width: int
+) -> None:
+    """Print who would be hit, by what, when, and how it would be put back.
+
+    Args:
+        production: What would be played.
+        planned: The injections that it would make.
+        seed: Chose the targets.
+        same: The command that plays exactly this.
+        width: Columns.
+    """
     scenario = production.scenario
     console = Console(width=width, highlight=False)
     console.print(Text(scenario.title, style="bold"))
@@ -45,7 +55,7 @@ def show_plan(production: Production, planned: Sequence[Planned], seed: int, wid
     else:
         console.print("No fault and no alert: a control drill.")
     console.print()
-    console.print(f"The same drill: gameday run {scenario.name} --seed {seed}")
+    console.print(Text(f"The same drill: {same}"))
 
 
 def _undo(command: str) -> str:

@@ -43,7 +43,7 @@ def _run_folders() -> Iterator[Path]:
 
 
 def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
-    """The sandbox that is meant; without a name there must be only one.
+    """The sandbox that is meant; without a name the only running drill's, else the only one.
 
     Args:
         name: Its address, its tag, or the name of its cluster.
@@ -54,7 +54,7 @@ def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
     """
     drills = [each for each in running_drills() if drill is None or drill in each.id]
     found = [each.sandbox for each in drills if each.sandbox is not None]
-    if drill is None:
+    if drill is None and (name is not None or not found):
         found += standing()
     if name is not None:
         found = [ref for ref in found if name in (ref.address, *ref.options.values())]

@@ -13,7 +13,7 @@ from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
 from gameday.injectors.errors import UndoFailed
 from gameday.scoring.render.figures import timing
-from gameday.scoring.score import Incident, State, Verdict
+from gameday.scoring.score import Incident, Score, State, Verdict
 
 __all__ = ["show_verdict"]
 
@@ -45,7 +45,7 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     console = Console(width=width, highlight=False)
     score = found.score
     console.print()
-    console.print(Text(_ENDED.get(score.exit_code, f"Ended: {score.ended}."), style="bold"))
+    console.print(Text(_headline(score), style="bold"))
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(ratio=1)
@@ -70,6 +70,14 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     console.print()
     console.print(Text(f"Debrief  {_short(folder.debrief('html'))}"))
     console.print(Text(f"         {_short(folder.debrief('md'))}", style="dim"))
+
+
+def _headline(score: Score) -> str:
+    if score.ended == "died" and score.exit_code == 70:
+        return "The drill's runner died; everything was put back, and the record goes as far as it got."
+    if score.exit_code == 0 and not score.hypotheses:
+        return "The drill is over. It had no hypothesis to judge."
+    return _ENDED.get(score.exit_code, f"Ended: {score.ended}.")
 
 
 def _show_incident(console: Console, incident: Incident, incidents: int) -> None:

@@ -7,8 +7,8 @@
     │   └── ScenarioError     2   a file has problems; carries all of them, with their places
     ├── Refused               6   a safety check says no; nothing was touched
     │   └── Unsupported       6   this machine or sandbox cannot do it, and why
-    ├── SandboxError          5   the sandbox did not do what it was told
-    │   └── SandboxGone       5   the sandbox no longer answers
+    ├── SandboxError          3   the sandbox did not do what it was told, or did not start
+    │   └── SandboxGone       3   the sandbox no longer answers
     ├── UndoFailed            5   something could not be put back; carries the command to do it by hand
     └── StorageError          4   the disk does not take the drill's record; the drill is aborted
 
@@ -97,9 +97,9 @@ class Unsupported(Refused):
 
 
 class SandboxError(GamedayError):
-    """The sandbox did not do what it was told."""
+    """The sandbox did not do what it was told, or did not start; nothing of it is left broken."""
 
-    exit_code = 5
+    exit_code = 3
 
 
 class SandboxGone(SandboxError):

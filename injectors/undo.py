@@ -231,6 +231,8 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
             return (
                 f"kill -{signals.Signals(step.signal).name.removeprefix('SIG')} {step.process.pid}"
             )
+        case StartSlot() if sandbox.kind == "attached":
+            return _restart_command(step.slot, sandbox)
         case StartSlot() | ClearHold():
             return f"gameday sandbox restart {step.slot}{where}"
         case RemoveToxic():
@@ -254,3 +256,9 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
             return f"gameday sandbox down{where}"
         case RunCommand():
             return shlex.join(step.argv)
+
+
+def _restart_command(slot: str, sandbox: SandboxRef) -> str:
+    """How an attached process is started, as the user said it on the command line."""
+    attached = msgspec.json.decode(sandbox.options.get("attached", "{}"))
+    return shlex.join(attached.get(slot.removesuffix("-1"), {}).get("restart", ()))

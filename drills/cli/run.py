@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{option} {text!r} was found", hint=f"Write it as {option} NAME=…")
         found[name] = value
     return found
+
+
+def _given(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 @click.command()
@@ -88,7 +93,9 @@ def run(
     seed = secrets.randbits(32) if seed is None else seed
     planned = anyio.run(plan_drill, production, seed)
     if dry_run:
-        _show_plan(production, planned, seed, as_json=as_json)
+        options = [*_given("--attach", attach), *_given("--restart", restart)]
+        same = shlex.join(["gameday", "run", scenario, *options, "--seed", str(seed)])
+        _show_plan(production, planned, seed, same, as_json=as_json)
         return
     folder = _play(production, seed, fixers != "people", webhook or "", quiet or as_json)
     from gameday.drills.conclusion import conclude
@@ -123,14 +130,14 @@ def _tell(found: Conclusion, folder: DrillFolder) -> None:
 
 
 def _show_plan(
-    production: Production, planned: Sequence[Planned], seed: int, *, as_json: bool
+    production: Production, planned: Sequence[Planned], seed: int, same: str, *, as_json: bool
 ) -> None:
     from gameday.drills.plan import plan_json, show_plan
 
     if as_json:
         click.echo(plan_json(production, planned, seed))
     else:
-        show_plan(production, planned, seed, _width())
+        show_plan(production, planned, seed, same, _width())
 
 
 def _width() -> int:
