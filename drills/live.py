@@ -41,8 +41,9 @@ _SIGNS = {"fault": "✕", "alert": "!", "people": "●", "sli": "~", "sandbox": 
 
 def clock(seconds: float) -> str:
     """``01:23.4`` since the scenario's clock started; negative before."""
-    sign, rest = ("-", -seconds) if seconds < 0 else (" ", seconds)
-    return f"{sign}{int(rest // 60):02d}:{rest % 60:04.1f}"
+    tenths = round(abs(seconds) * 10)
+    sign = "-" if seconds < 0 and tenths else " "
+    return f"{sign}{tenths // 600:02d}:{tenths % 600 / 10:04.1f}"
 
 
 class View:
@@ -68,7 +69,15 @@ class View:
 
 
 class _Terminal(Console):
-    """Where it is shown. A reader that goes away (``| head``) ends the showing, not the drill."""
+    """Where it is shown. A reader that goes away (``| head``), or a full disk behind it, ends the
+    showing, not the drill.
+    """
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)  # type: ignore[arg-type]
+        except OSError:
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -227,7 +236,7 @@ class LiveView(_Story):
     def _head(self) -> Text:
         head = Text("EXERCISE ", style="bold yellow")
         head.append(clean(self.scenario.title), style="bold")
-        head.append(f" · {self.scenario.severity} · {self.phase}")
+        head.append(f" · {self.scenario.severity} · {clean(self.phase)}")
         if self.begun is not None:
             head.append(f" {clock(self.now - self.begun).strip()}")
             head.append(f" of {show_duration(self.scenario.duration)}", style="dim")
@@ -263,7 +272,7 @@ class LiveView(_Story):
             f"✕ {name} for {show_duration(round(self.now - at))}"
             for name, at in self.faults.values()
         ]
-        line.append(", ".join(held) or "nothing", style="yellow" if held else "dim")
+        line.append(clean(", ".join(held)) or "nothing", style="yellow" if held else "dim")
         return line
 
     def _firing(self) -> Text:
@@ -272,7 +281,7 @@ class LiveView(_Story):
             f"! {name} for {show_duration(round(self.now - at))}, {'acknowledged' if done else 'not acknowledged'}"
             for name, at, done in self.pages.values()
         ]
-        line.append(", ".join(held) or "nothing", style="bold red" if held else "dim")
+        line.append(clean(", ".join(held)) or "nothing", style="bold red" if held else "dim")
         return line
 
 

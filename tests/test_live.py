@@ -1,0 +1,180 @@
+"""The views: at any width, whatever people type, and the terminal is clean afterwards."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gameday.drills.channels.message import Message, plain_text
+from gameday.drills.live import LiveView, PlainView, View, clean, clock
+from gameday.scoring import events
+from tests.simulation import scenario
+from tests.test_narration import KINDS, make
+
+EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\r\b\x00 two\nlines\u2028\u202e"
+SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ALLOWED = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*A|\x1b\[2K|\r|\n")
+
+
+def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    made = Console(
+        file=out,
+        width=width,
+        height=40,
+        force_terminal=terminal,
+        highlight=False,
+        color_system="standard" if terminal else None,
+        legacy_windows=False,
+        _environ={},
+    )
+    return made, out
+
+
+def open_view(kind: type[PlainView] | type[LiveView], width: int) -> tuple[View, io.StringIO]:
+    screen, out = console(width, terminal=kind is LiveView)
+    return kind(scenario(title=f"Odd {EVIL} title"), screen), out
+
+
+def show_everything(view: View, text: str) -> None:
+    with view:
+        view.watch({"availability": 0.97})
+        for number, kind in enumerate(KINDS):
+            view.observe(make(kind, text, float(number)))
+            view.tick(float(number))
+        fields = dict.fromkeys(
+            ("title", "value", "summary", "impact", "verify", "first_step", "escalate"), text
+        )
+        for status in ("firing", "resolved", "report"):
+            message = Message(status=status, key="k", drill="d", at=0.0, tier="page", **fields)
+            view.page(plain_text(message), status)
+            view.page(f"head\n{text}\n  {text}", status)
+        view.tick(99.0)
+
+
+@pytest.mark.parametrize("kind", [PlainView, LiveView])
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_what_people_type_never_drives_the_terminal(
+    kind: type[PlainView] | type[LiveView], width: int
+) -> None:
+    view, out = open_view(kind, width)
+    show_everything(view, EVIL)
+    rest = ALLOWED.sub("", out.getvalue())
+    assert not [c for c in rest if not c.isprintable()]
+
+
+@pytest.mark.parametrize("kind", [PlainView, LiveView])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(
+    kind: type[PlainView] | type[LiveView], width: int
+) -> None:
+    view, out = open_view(kind, width)
+    show_everything(view, "a longer text about what went on " * 5)
+    for line in re.split(r"[\r\n]", SEQUENCE.sub("", out.getvalue())):
+        assert len(line) <= width, line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_live_view_leaves_the_terminal_as_it_was(width: int) -> None:
+    view, out = open_view(LiveView, width)
+    show_everything(view, "text")
+    shown = out.getvalue()
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert shown.endswith(("\n", "\x1b[?25h"))
+
+
+def test_the_live_view_leaves_it_so_after_an_error_too() -> None:
+    view, out = open_view(LiveView, 80)
+    with pytest.raises(KeyError), view:
+        view.observe({}["missing"])
+    assert out.getvalue().count("\x1b[?25h") == 1
+
+
+@given(st.text(max_size=200), st.integers(20, 220))
+@settings(max_examples=80, deadline=None)
+def test_any_text_at_any_width(text: str, width: int) -> None:
+    view, _ = open_view(PlainView, width)
+    with view:
+        view.observe(events.Said(at=1.0, verb="note", role="fixer", text=text))
+        view.page(text, "firing")
+
+
+def test_the_plain_view_has_a_line_for_each_thing_and_no_colour() -> None:
+    view, out = open_view(PlainView, 80)
+    with view:
+        view.observe(events.PhaseBegan(at=2.0, phase="running"))
+        view.observe(events.Said(at=65.5, verb="ack", role="fixer"))
+        view.observe(
+            events.SliBroke(at=70.0, sli="availability", bounds="steady", inside=False, value=0.5)
+        )
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "01:03.5" in lines[1]
+    assert "fixer acknowledged" in lines[1]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_what_is_broken_and_what_fires() -> None:
+    view, out = open_view(LiveView, 120)
+    with view:
+        view.observe(make(events.InjectionArmed, "i"))
+        view.observe(events.InjectCalled(at=1.0, injection="i"))
+        view.observe(
+            events.AlertFired(at=1.0, page="p", alert="Down", tier="page", source="synthetic")
+        )
+        view.tick(4.0)
+        seen = SEQUENCE.sub("", out.getvalue())
+        assert "✕ i on i for 3 s" in seen
+        assert "! Down for 3 s, not acknowledged" in seen
+        view.observe(events.Said(at=5.0, verb="ack", role="fixer"))
+        view.observe(events.InjectFailed(at=5.0, injection="i", error="no"))
+        view.tick(5.0)
+        seen = SEQUENCE.sub("", out.getvalue())
+        assert "acknowledged" in seen.rpartition("firing")[2]
+        assert "nothing" in seen.rpartition("broken")[2]
+
+
+def test_a_reader_that_goes_away_ends_the_showing_not_the_drill() -> None:
+    program = (
+        "from gameday.drills.live import open_view\n"
+        "from gameday.scoring import events\n"
+        "from tests.simulation import scenario\n"
+        "import sys\n"
+        "view = open_view(scenario())\n"
+        "for n in range(5000):\n"
+        "    view.observe(events.Said(at=float(n), verb='note', role='fixer', text='x' * 60))\n"
+        "print('still here', file=sys.stderr)\n"
+    )
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    os.read(reader, 100)
+    os.close(reader)
+    _, errors = process.communicate(timeout=60)
+    assert errors == "still here\n"
+    assert process.returncode == 0
+
+
+@given(st.text())
+def test_clean_text_is_printable(text: str) -> None:
+    assert clean(text).isprintable()
+    assert len(clean(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0, " 00:00.0"), (83.4, " 01:23.4"), (-2.5, "-00:02.5"), (59.96, " 01:00.0")],
+)
+def test_the_clock(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
