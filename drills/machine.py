@@ -121,9 +121,19 @@ def _pidfd() -> Fact:
 
 
 def _writable(name: str, path: Path) -> Fact:
-    fine = os.access(path, os.W_OK | os.X_OK)
-    found = f"{path} can be written" if fine else f"{path} cannot be written"
-    return Fact(name, fine, found, "Drills are kept in .gameday/ here; change to another folder.")
+    why = _unwritable(path)
+    found = f"{path} cannot be written: {why}" if why else f"{path} can be written"
+    means = "Drills are kept in .gameday/ here; change to another folder."
+    return Fact(name, not why, found, means)
+
+
+def _unwritable(path: Path) -> str:
+    """Why no file can be made in a folder; empty if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _state() -> Fact:
@@ -140,7 +150,7 @@ def _state() -> Fact:
         if existing != path
         else Fact(
             "machine's state",
-            os.access(path, os.W_OK),
+            not _unwritable(path),
             str(path),
             "Set GAMEDAY_STATE to another folder.",
         )

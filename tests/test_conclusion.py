@@ -1,0 +1,126 @@
+"""From a drill's files to its debrief: the same bytes again, wherever the record breaks off."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gameday.drills.conclusion import conclude, read_drill
+from gameday.drills.folder import DrillFolder
+from gameday.injectors.errors import UsageError
+from gameday.injectors.undo import Armed, Outcome, SandboxRef, TearDown, Undone
+from gameday.scoring import events
+from tests.simulation import LINKS, SERVICES, Action, Simulation, scenario
+
+FILE = """\
+apiVersion: gameday/v1
+name: simulated
+title: Simulated
+duration: 20s
+stabilise: 1s
+sandbox: {kind: local, app: shop}
+slis:
+  availability: {every: 100ms, timeout: 500ms, good: status < 500, over: 1s}
+steady_state: {availability: ">= 99%"}
+hypotheses:
+  - {id: detected, claim: It is detected., expect: time_to_detect <= 5s}
+  - {id: mitigated, claim: It is mitigated., expect: time_to_mitigate <= 20s}
+alerts:
+  - {name: Down, tier: ticket, when: "availability < 90% for 1s", summary: It is down.}
+faults:
+  - {at: 1s, inject: process.kill, target: {service: gateway}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[bytes]:
+    """A whole drill's journal, line by line."""
+    kill = {"at": "1s", "inject": "process.kill", "target": {"service": "gateway"}}
+    played = scenario(duration="20s", stabilise="1s", faults=[kill])
+    actions = [Action(2.0, "ack"), Action(4.0, restart="gateway-1"), Action(5.0, "resolve")]
+    drill = Simulation(played, SERVICES, LINKS, actions).run()
+    return [events.encode(event) for event in drill.journal.events]
+
+
+def folder_of(root: Path, lines: list[bytes], torn: bytes = b"") -> DrillFolder:
+    folder = DrillFolder.create(root, datetime(2026, 1, 1, tzinfo=UTC))
+    folder.scenario.write_text(FILE)
+    folder.journal.write_bytes(b"".join(line + b"\n" for line in lines) + torn)
+    return folder
+
+
+def outputs(folder: DrillFolder) -> dict[str, bytes]:
+    paths = [*(folder.debrief(kind) for kind in ("md", "html", "json")), folder.junit]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def test_the_same_bytes_again(lines: list[bytes], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, lines)
+    first = conclude(folder)
+    before = outputs(folder)
+    assert conclude(folder) == first
+    assert outputs(folder) == before
+    assert first.score.ended == "resolved"
+    assert all(before.values())
+
+
+def test_a_journal_cut_anywhere_is_still_scored(lines: list[bytes], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [])
+    for end in range(len(lines) + 1):
+        if end % 7 and end < len(lines) - 12 and b'"Sample"' in lines[max(end - 1, 0)]:
+            continue  # one sample more or less: every seventh will do
+        torn = lines[end][: len(lines[end]) // 2] if end < len(lines) else b""
+        folder.journal.write_bytes(b"".join(line + b"\n" for line in lines[:end]) + torn)
+        found = read_drill(folder)
+        assert len(found.events) == end
+        assert bool(found.notes) is bool(torn)
+        assert found.score.ended == ("resolved" if end == len(lines) else "died")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.95])
+def test_a_debrief_of_what_is_left(lines: list[bytes], share: float, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, lines[: int(len(lines) * share)], b'{"event":"Samp')
+    assert "dropped" in conclude(folder).notes[0]
+    assert all(outputs(folder).values())
+
+
+def test_what_the_watchdog_put_back_counts(lines: list[bytes], tmp_path: Path) -> None:
+    armed = next(n for n, line in enumerate(lines) if b'"InjectCalled"' in line)
+    folder = folder_of(tmp_path, lines[: armed + 4])
+    assert read_drill(folder).score.injections[0].how != "put-back"
+    (made,) = [
+        event.injection
+        for event in events.decode(lines[: armed + 4])
+        if isinstance(event, events.InjectionArmed)
+    ]
+    records = [
+        Undone("somebody-else", Outcome.PUT_BACK, at=99.0, wall=5.0),
+        Undone(made.id, Outcome.FAILED, "it hangs", at=3.0, wall=6.0),
+        Undone(made.id, Outcome.PUT_BACK, by="watchdog", at=4.0, wall=7.0),
+    ]
+    folder.recovery.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in records) + b'{"t')
+    found = read_drill(folder)
+    (injection,) = found.score.injections
+    assert injection.how == "put-back"
+    undone = [event for event in found.events if isinstance(event, events.InjectionUndone)]
+    assert [event.outcome for event in undone] == ["failed", "put-back"]
+    assert [event.seq for event in found.events] == list(range(1, len(found.events) + 1))
+    assert [event.at for event in found.events[-2:]] == sorted(e.at for e in found.events[-2:])
+
+
+def test_what_is_left_of_the_sandbox_is_said(lines: list[bytes], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, lines)
+    left = Armed("sandbox", "the sandbox", SandboxRef("fake", "x", "memory:x"), (TearDown("t"),))
+    folder.undo.write_bytes(msgspec.json.encode(left) + b"\n")
+    found = read_drill(folder)
+    assert found.score.exit_code == 5
+    assert "by hand" in found.outstanding[0]
+
+
+def test_a_damaged_journal_is_refused_with_its_line(lines: list[bytes], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [*lines[:5], *lines[6:]])
+    with pytest.raises(UsageError, match=r"journal\.jsonl:6: expected event 6, found event 7"):
+        read_drill(folder)

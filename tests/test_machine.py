@@ -1,0 +1,50 @@
+"""What `gameday doctor` finds: by trying, with a consequence wherever something is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gameday.drills import machine
+from gameday.injectors.registry import BUILT_IN
+
+
+def test_every_fact_says_what_was_found_and_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAMEDAY_STATE", str(tmp_path / "deep" / "state"))
+    found = list(machine.facts())
+    assert len({fact.name for fact in found}) == len(found)
+    for fact in found:
+        assert fact.name
+        assert fact.found
+        assert fact.fine or fact.means
+    assert list(tmp_path.iterdir()) == []  # looking leaves nothing behind
+
+
+def test_every_fault_is_either_possible_or_refused_with_its_reason() -> None:
+    lacking = machine.local_lacks()
+    found = {fact.name: fact for fact in machine.faults()}
+    assert list(found) == list(BUILT_IN)
+    for fact in found.values():
+        assert fact.found
+        assert fact.fine is not bool(fact.means)
+    assert found["disk.fill"].fine is ("disk" not in lacking)
+
+
+def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert set(machine.local_lacks().values()) == {"it needs Linux"}
+    system = next(fact for fact in machine.facts() if fact.name == "system")
+    assert not system.fine
+    assert "Linux" in system.means
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/proc")
+    monkeypatch.setenv("GAMEDAY_STATE", str(tmp_path))
+    fact = next(fact for fact in machine.facts() if fact.name == "this folder")
+    assert not fact.fine
+    assert "another folder" in fact.means

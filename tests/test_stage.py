@@ -1,0 +1,110 @@
+"""The stage's real effects: who measures keeps off the CPU that burns, on real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import anyio
+import pytest
+
+from gameday.drills.pages import DrillPages
+from gameday.drills.runner import Runner, Stage
+from gameday.drills.stage import _Play
+from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.fake import FakeSandbox
+from gameday.scoring import events
+from tests.simulation import MemoryJournal, MemoryUndo, _Prober, scenario
+from tests.test_local_sandbox import sandbox, small
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture
+def play() -> Iterator[_Play]:
+    """As much of a drill as knows about CPUs, with a load that is only asleep."""
+    before = os.sched_getaffinity(0)
+    load = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    play = _Play.__new__(_Play)
+    play.cpus, play.load_pid = before, load.pid
+    yield play
+    os.sched_setaffinity(0, before)
+    load.kill()
+    load.wait()
+
+
+def test_runner_and_load_leave_the_cpu_that_burns_and_return(tmp_path: Path, play: _Play) -> None:
+    if len(play.cpus) < 2:
+        pytest.skip("there is no other CPU to go to")
+    seen: list[tuple[str, set[int], set[int]]] = []
+    burnt: set[int] = set()
+
+    async def run() -> str:
+        async with sandbox(small(tmp_path), tmp_path) as box:
+            box.drill = "burn"
+            burn = {"at": "500ms", "inject": "cpu.burn", "workers": 2, "lasts": "1s"}
+            played = scenario(
+                duration="3s",
+                faults=[burn | {"target": {"slot": "back-1"}}],
+                alerts=[],
+                hypotheses=[],
+            )
+
+            def note(event: events.Event) -> None:
+                if isinstance(event, events.PhaseBegan):
+                    who = os.sched_getaffinity(0), os.sched_getaffinity(play.load_pid)
+                    seen.append((event.phase, *who))
+
+            async def watch(runner: Runner) -> None:
+                while not burnt:
+                    cpus = await box.cpu.burning()
+                    if cpus and os.sched_getaffinity(0) != play.cpus:
+                        seen.append(
+                            (
+                                "burning",
+                                os.sched_getaffinity(0),
+                                os.sched_getaffinity(play.load_pid),
+                            )
+                        )
+                        burnt.update(cpus)
+                    await anyio.sleep(0.02)
+
+            steady = FakeSandbox({"gateway": 1})
+            stage = Stage(
+                box=box,
+                journal=MemoryJournal(),
+                undo=MemoryUndo(),
+                pages=DrillPages("burn", "SEV-3", [], lambda: 0.0),
+                watchers={"probe": _Prober("availability", steady, Random(1)).run, "look": watch},
+                keep_off=play._keep_off,
+                listeners=[note],
+            )
+            runner = Runner(played, stage, seed=1, zero=anyio.current_time())
+            why = await runner.run()
+            assert runner.steady_after
+            assert process.process_id(os.getpid()) is not None
+            return why
+
+    assert anyio.run(run) == "hard-stop"
+    (burning,) = [each for each in seen if each[0] == "burning"]
+    assert burning[1] == burning[2] == play.cpus - burnt
+    (reverting,) = [each for each in seen if each[0] == "reverting"]
+    assert reverting[1] == reverting[2] == play.cpus  # given back when the fault was over
+
+
+def test_where_every_cpu_burns_nobody_moves(play: _Play) -> None:
+    play._keep_off(frozenset(play.cpus))
+    assert os.sched_getaffinity(0) == play.cpus
+
+
+def test_a_load_that_has_ended_is_no_reason_to_stop(play: _Play) -> None:
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    play.load_pid = gone.pid
+    play._keep_off(frozenset(list(play.cpus)[:1]))
+    play._keep_off(frozenset())
+    assert os.sched_getaffinity(0) == play.cpus
