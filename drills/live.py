@@ -12,6 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -73,9 +74,9 @@ class _Terminal(Console):
     showing, not the drill.
     """
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         try:
-            super().__exit__(*exc)  # type: ignore[arg-type]
+            super().__exit__(exc_type, exc_value, traceback)
         except OSError:
             self.on_broken_pipe()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,3 +35,9 @@ def needs() -> Callable[[bool, str], None]:
         pytest.skip(reason)
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _machine(request: pytest.FixtureRequest, needs: Callable[[bool, str], None]) -> None:
+    if request.node.get_closest_marker("sandbox"):
+        needs(sys.platform == "linux", "the local sandbox needs Linux")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -568,8 +567,3 @@ def test_every_module_states_what_it_offers() -> None:
         ]
         for names in given:
             assert not [name for name in names if name.startswith("_")], (package, path)
-
-
-def test_the_environment_of_tests_is_clean() -> None:
-    """These tests would say little with a state of somebody's own."""
-    assert "GAMEDAY_STATE" not in os.environ

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gameday.drills.folder import list_drills
 from gameday.drills.undo_log import read_undo_log
 from gameday.scenarios.load import load_scenario
 from gameday.scoring import events
@@ -425,31 +428,23 @@ def test_the_watchdog_puts_back_what_a_killed_runner_left(terminal: Terminal) ->
     assert terminal.say("recover").strip() == "Nothing is outstanding."
 
 
-def test_a_terminal_that_is_closed_does_not_skip_the_undo(terminal: Terminal) -> None:
-    """Whoever reads the story goes away; the drill puts everything back and says so by its code."""
-    import subprocess
-    import sys
-
+@pytest.mark.parametrize("output", ["| head -1", ">/dev/full", ">&-"])
+def test_nobody_reads_the_story(terminal: Terminal, output: str) -> None:
+    """The drill goes on to its end, and its verdict is the exit code."""
     path = write_quick(terminal)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gameday", "run", str(path)],
+    path.write_text(path.read_text().replace("duration: 3m", "duration: 2s"))
+    script = f"set -o pipefail; {sys.executable} -m gameday run quick.yaml {output}"
+    done = subprocess.run(
+        ["bash", "-c", script],
         cwd=terminal.cwd,
         env=terminal.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    wait_until(lambda: terminal.open_drills() or process.poll() is not None, "the drill is open")
-    drill = (terminal.open_drills() or [""])[0]
-    if process.poll() is None:
-        done = terminal.gameday("abort")
-        assert done.returncode in (0, 2)
-    process.wait(60)
-    assert process.stderr is not None
-    no_traceback(process.stderr.read().decode())
-    process.stderr.close()
-    assert drill
-    assert_nothing_left(terminal, drill)
+    no_traceback(done.stdout, done.stderr)
+    [folder] = list_drills(terminal.cwd)
+    found = json.loads(folder.debrief("json").read_text())
+    assert found["drill"]["outcome"] == "hard-stop"
+    assert done.returncode == found["drill"]["exit_code"]
+    assert_nothing_left(terminal, folder.id)

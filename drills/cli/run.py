@@ -7,6 +7,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,12 +102,8 @@ def run(
     from gameday.drills.conclusion import conclude
 
     found = conclude(folder, names=names)
-    if as_json:
-        click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
-        for left in found.outstanding:
-            click.echo(f"Not put back: {left}", err=True)
-    else:
-        _tell(found, folder)
+    with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
+        _tell(found, folder, as_json=as_json)
     sys.exit(found.score.exit_code)
 
 
@@ -123,10 +120,15 @@ def _play(
         return anyio.run(run_drill, production, options, view)
 
 
-def _tell(found: Conclusion, folder: DrillFolder) -> None:
+def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
     from gameday.drills.verdict import show_verdict
 
-    show_verdict(found, folder, _width())
+    if not as_json:
+        show_verdict(found, folder, _width())
+        return
+    click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
+    for left in found.outstanding:
+        click.echo(f"Not put back: {left}", err=True)
 
 
 def _show_plan(
