@@ -10,7 +10,6 @@ looked through only when a scenario names a kind that is not built in::
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,9 @@ def known_kinds(*, third_party: bool = False) -> tuple[str, ...]:
     """The kinds that are built in; with ``third_party``, those of installed packages after them."""
     if not third_party:
         return BUILT_IN
-    found = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    from importlib.metadata import entry_points
+
+    found = {point.name for point in entry_points(group=ENTRY_POINTS)}
     return BUILT_IN + tuple(sorted(found - set(BUILT_IN)))
 
 
@@ -91,7 +92,9 @@ def _defined_in(module: str, kind: str) -> type[Fault]:
 
 
 def _from_entry_point(kind: str) -> type[Fault]:
-    points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind)
+    from importlib.metadata import entry_points
+
+    points = entry_points(group=ENTRY_POINTS, name=kind)
     if not points:
         raise _unknown(kind)
     point = next(iter(points))
