@@ -147,7 +147,7 @@ worlds = st.builds(
 
 
 @given(worlds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_each_command_once_nothing_before_begin_and_nothing_after_the_end(world: World) -> None:
     commands = [command for _, command in world.told]
     assert len(set(commands)) == len(commands)
@@ -160,7 +160,7 @@ def test_each_command_once_nothing_before_begin_and_nothing_after_the_end(world:
 
 
 @given(worlds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_everything_at_its_time_and_the_hard_stop_at_its_own(world: World) -> None:
     begun = world.state.begun
     if begun is None:
@@ -187,7 +187,7 @@ def test_everything_at_its_time_and_the_hard_stop_at_its_own(world: World) -> No
 
 
 @given(worlds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_resolved_only_once_it_is_calm_and_nothing_more_is_planned(world: World) -> None:
     at, why = world.end
     if why not in ("resolved", "all-clear"):
@@ -217,7 +217,7 @@ def test_resolved_only_once_it_is_calm_and_nothing_more_is_planned(world: World)
 
 
 @given(worlds)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_an_abort_ends_at_once_and_an_unhealthy_sandbox_is_left_alone(world: World) -> None:
     at, why = world.end
     asked = [e.at for e in world.seen if isinstance(e, events.AbortAsked)]

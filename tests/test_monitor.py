@@ -49,7 +49,7 @@ streams = st.lists(
 
 
 @given(streams, st.sampled_from(["0s", "50ms", "1s", "3s"]), st.sampled_from([None, "90%"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_its_values_are_those_of_scoring(
     samples: list[Sample], over: str, quantile: str | None
 ) -> None:
@@ -82,7 +82,7 @@ def test_its_values_are_those_of_scoring(
 
 
 @given(streams, st.sampled_from([0.0, 0.3, 1.0]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_rule_fires_once_it_has_held_without_a_break(samples: list[Sample], hold: float) -> None:
     setting = played(
         alerts=[{"name": "A", "when": f"availability < 60% for {hold}s", "summary": "A."}],
