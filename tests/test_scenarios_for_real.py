@@ -20,6 +20,7 @@ from gameday.scenarios.load import load_scenario
 from gameday.scoring import events
 from gameday.scoring.render.json import json_schema
 from tests.commands import (
+    Run,
     Terminal,
     assert_nothing_left,
     copy_scenario,
@@ -313,12 +314,13 @@ def test_a_person_is_faster_than_the_script(terminal: Terminal) -> None:
         terminal.cwd,
         "api-node-failure",
         ("at: 8s", "at: 2s"),
-        ("reaction: 2s", "reaction: 9s"),
+        ("reaction: 2s", "reaction: 15s"),
         ("stabilise: 5s", "stabilise: 3s"),
     )
-    played = respond(terminal, scenario)
-    if played.disturbed:
-        played = respond(terminal, scenario)
+    played, to_its_end = respond(terminal, scenario)
+    if played.disturbed or not to_its_end:
+        played, to_its_end = respond(terminal, scenario)
+    assert to_its_end
     told = played.told()
     said = [event for event in played.events if isinstance(event, events.Said)]
     verbs = [event.verb for event in said]
@@ -340,8 +342,10 @@ def test_a_person_is_faster_than_the_script(terminal: Terminal) -> None:
     assert "Ada" in terminal.say("debrief", played.folder.id, "--names", "--format", "md")
 
 
-def respond(terminal: Terminal, scenario: Path) -> Played:
-    """What a person does in another terminal, faster than the script."""
+def respond(terminal: Terminal, scenario: Path) -> tuple[Played, bool]:
+    """What a person does in another terminal, faster than the script; False if the machine was
+    so slow that the script, or the guard rail, ended the drill first.
+    """
     run = terminal.start(scenario, "--json")
     run.until(lambda: run.of(events.AlertDelivered), "a page was delivered")
     terminal.say("ack", "--role", "incident-commander", "--name", "Ada")
@@ -349,20 +353,19 @@ def respond(terminal: Terminal, scenario: Path) -> Played:
     run.until(lambda: dead(terminal, run.id), "ps shows the dead node")
     slot = dead(terminal, run.id)[0]
     terminal.say("sandbox", "restart", slot, "--drill", run.id, "--role", "operations")
-    run.until(
-        lambda: (
-            {e.page for e in run.of(events.AlertResolved)}
-            >= {e.page for e in run.of(events.AlertFired)}
-        ),
-        "the alert ended",
-    )
-    terminal.say("mitigate", "restarted it")
-    terminal.say("resolve")
+    wait_until(lambda: run.process.poll() is not None or calm(run), "the alert ended", within=120)
+    said = [terminal.gameday("mitigate", "restarted it"), terminal.gameday("resolve")]
     code = run.wait()
     assert run.folder is not None
     played = Played(code, json.loads(run.out.read_text()), run.folder)
     assert_sound(terminal, played)
-    return played
+    return played, all(done.returncode == 0 for done in said)
+
+
+def calm(run: Run) -> bool:
+    """Does no alert fire any more?"""
+    over = {event.page for event in run.of(events.AlertResolved)}
+    return over >= {event.page for event in run.of(events.AlertFired)}
 
 
 def dead(terminal: Terminal, drill: str) -> list[str]:
