@@ -215,4 +215,4 @@ class Watchdog:
 
 
 if __name__ == "__main__":
-    sys.exit(guard.main())
+    os._exit(guard.main())  # nothing of it is left to tidy, and the runner waits
