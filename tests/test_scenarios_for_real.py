@@ -25,6 +25,7 @@ from tests.commands import (
     assert_nothing_left,
     copy_scenario,
     no_traceback,
+    wait_until,
     without,
 )
 

@@ -1103,3 +1103,25 @@ def test_the_clock_of_the_scenario_is_told() -> None:
     found = usual().score()
     assert found.begun == BEGUN
     assert found.end == 62
+
+
+@pytest.mark.parametrize("phase", range(6))
+def test_an_act_just_after_the_last_failure_seen_may_have_ended_it(phase: int) -> None:
+    """One request in three fails until somebody drains; the last that was seen came before."""
+    act = 30.0 + phase * 0.025
+    journal = Journal(scenario(hypotheses=[MITIGATED])).frame(60, "resolved")
+    journal.probed(62, Outage(20.0, act, "some")).injected(20.0, 45.0, undone=60)
+    journal.alert(23).said(26, "ack").acted(act, "drain")
+    [incident] = journal.score().incidents
+    timing = incident.timings["time_to_mitigate"]
+    assert (timing.state, timing.source) == (State.MEASURED, "fixers")
+    mitigate = incident.instants["mitigate"]
+    assert mitigate.low <= act <= mitigate.high + 0.05
+
+
+def test_an_act_long_after_the_last_failure_ended_nothing() -> None:
+    journal = Journal(scenario(hypotheses=[MITIGATED])).frame(60, "resolved")
+    journal.probed(62, Outage(20.0, 30.0, "some")).injected(20.0, 29.0, undone=60)
+    journal.alert(23).said(26, "ack").acted(31.0, "drain")
+    [incident] = journal.score().incidents
+    assert incident.timings["time_to_mitigate"].source == "self-healed"
