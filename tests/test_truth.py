@@ -38,7 +38,7 @@ def test_true_instants_lie_inside_the_stated_ones(tmp_path: Path) -> None:
     found = play_all(DRILLS, keep=tmp_path)
     assert not found.failed
     for result in found.results:
-        if not result.scored or result.void > result.samples / 20:
+        if not result.scored:
             continue  # too short, or a machine too busy to measure: the drill itself says so
         assert result.seen, describe(result)
         assert abs(result.onset.distance) <= TOLERANCE, describe(result)

@@ -24,7 +24,9 @@ threshold, d the time that an answer takes when all is well.
 
 An outage of T + 2 intervals or longer holds at least two bad samples wherever it falls
 on the schedule, and two are enough to leave this scenario's steady state. Those are
-scored; of shorter ones it is told whether they were seen. The truth itself is an interval:
+scored; of shorter ones it is told whether they were seen. Where the debrief itself says
+that too many samples were void (sent too late, by a machine too busy to measure), it
+concludes nothing, and nothing is scored; those drills are listed apart. The truth itself is an interval:
 before and after the system call (``gateway.py``). A stated interval counts as holding it
 if they meet; how wide the true ones are is printed.
 
@@ -53,6 +55,7 @@ from typing import Any
 
 from gameday.drills.conclusion import read_drill
 from gameday.drills.folder import DrillFolder
+from gameday.scoring.checks import VOID_LIMIT
 from gameday.scoring.events import DrillStarted, Sample
 from gameday.scoring.samples import is_void
 from gameday.scoring.score import Incident, Instant
@@ -140,9 +143,19 @@ class Result:
         return self.end.true.low - self.onset.true.high
 
     @property
-    def scored(self) -> bool:
+    def long(self) -> bool:
         """Is it long enough to be promised?"""
         return self.length > THRESHOLD + 2 * EVERY
+
+    @property
+    def disowned(self) -> bool:
+        """Does the debrief itself say that too many samples were void to conclude anything?"""
+        return self.void > VOID_LIMIT * self.samples
+
+    @property
+    def scored(self) -> bool:
+        """Does Gameday promise its instants?"""
+        return self.long and not self.disowned
 
     @property
     def seen(self) -> bool:
@@ -319,7 +332,8 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def report(found: Results) -> dict[str, Any]:
     """The figures as plain data."""
     scored = [result for result in found.results if result.scored]
-    short = [result for result in found.results if not result.scored]
+    short = [result for result in found.results if not result.long]
+    disowned = [result for result in found.results if result.disowned]
     ends = {
         "onset": [(result, result.onset) for result in scored],
         "end": [(result, result.end) for result in scored],
@@ -327,7 +341,7 @@ def report(found: Results) -> dict[str, Any]:
     figures = {
         name: {
             "inside": sum(end.distance == 0 for _, end in pairs),
-            "share": round(sum(end.distance == 0 for _, end in pairs) / len(pairs), 4),
+            "share": sum(end.distance == 0 for _, end in pairs) / len(pairs),
             "width": _spread([end.width for _, end in pairs]),
             "of_bound": round(max(end.width / result.bound for result, end in pairs), 2),
             "too_wide": sum(end.width > result.bound for result, end in pairs),
@@ -353,6 +367,7 @@ def report(found: Results) -> dict[str, Any]:
         "true_width": _spread(
             [e.true.high - e.true.low for r in found.results for e in (r.onset, r.end)]
         ),
+        "disowned": [describe(result) for result in disowned],
         "shorter": {"seen": sum(r.seen for r in short), "missed": sum(not r.seen for r in short)},
         "samples": sum(result.samples for result in found.results),
         "void": sum(result.void for result in found.results),
@@ -392,6 +407,7 @@ def show(result: dict[str, Any]) -> str:
         f"  {result['samples']} samples, {result['void']} void (sent too late), "
         f"{result['bad_by_themselves']} bad apart from the outages",
     ]
+    lines += [f"  too busy to measure, as its debrief says: {line}" for line in result["disowned"]]
     lines += [f"  off: {line}" for line in result["off"]]
     lines += [f"  not played: {line}" for line in result["failed"]]
     lines += [
