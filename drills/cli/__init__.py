@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from types import ModuleType
 from typing import NoReturn
 
 import click
@@ -74,6 +73,8 @@ class _Commands(click.Group):
         for section in COMMANDS.values():
             if cmd_name in section:
                 _say_what_is_outstanding(cmd_name)
+                if cmd_name in ("run", "validate"):
+                    _look_for_no_plugins()
                 module, _, attribute = section[cmd_name][0].partition(":")
                 found = __import__(f"{__name__}.{module}", fromlist=[attribute])
                 command: click.Command = getattr(found, attribute)
@@ -98,6 +99,16 @@ class _Commands(click.Group):
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
+
+
+def _look_for_no_plugins() -> None:
+    """Spare pydantic its search of every installed package for plugins of its own.
+
+    An attribute that a later pydantic no longer has is one that nobody reads.
+    """
+    from pydantic.plugin import _loader
+
+    _loader._plugins = {}
 
 
 def _say_what_is_outstanding(command: str) -> None:
@@ -129,7 +140,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is not None:
         sys.exit(_run(list(argv)))
     gc.set_threshold(_GARBAGE)
-    _look_for_no_plugins()
     try:
         code = _run(sys.argv[1:])
     except SystemExit as asked:
@@ -150,16 +160,6 @@ def _stand_on_firm_ground() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
-
-
-def _look_for_no_plugins() -> None:
-    """Spare pydantic its search of every installed package for plugins: it takes longer than validating.
-
-    Ours to decide only where the process is ours. What we start is not affected.
-    """
-    none = ModuleType("pydantic.plugin._loader")
-    none.get_plugins = tuple  # type: ignore[attr-defined]
-    sys.modules.setdefault(none.__name__, none)
 
 
 def _leave(code: int) -> NoReturn:
