@@ -99,16 +99,23 @@ def make(kind: str, **parameters: object) -> Fault:
 
 @pytest.fixture(params=registry.known_kinds())
 def fault(request: pytest.FixtureRequest, box: LocalSandbox) -> Fault:
-    cls = registry.fault_class(request.param)
-    for part in cls.needs:
-        if part in box.lacks():
-            pytest.skip(f"this machine cannot: {box.lacks()[part]}")
     return make(request.param)
+
+
+def refused(box: LocalSandbox, fault: Fault) -> bool:
+    """Where the sandbox lacks what the fault needs, planning it says so; that is all it can do."""
+    lacking = [part for part in fault.needs if part in box.lacks()]
+    if not lacking:
+        return False
+    with pytest.raises(Unsupported, match=lacking[0]):
+        run(fault.plan, box, Random(1))
+    return True
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_real_processes_obey(law: Law, fault: Fault, box: LocalSandbox) -> None:
-    run(law, Trial(box, fault, patience=30.0))
+    if not refused(box, fault):
+        run(law, Trial(box, fault, patience=30.0))
 
 
 # What is seen from outside, by eyes that are not ours: /proc, sockets, and the service itself.
@@ -117,9 +124,6 @@ def test_real_processes_obey(law: Law, fault: Fault, box: LocalSandbox) -> None:
 @contextmanager
 def in_force(box: LocalSandbox, fault: Fault) -> Iterator[Injection]:
     """The fault is in force inside; put back after."""
-    for part in fault.needs:
-        if part in box.lacks():
-            pytest.skip(f"this machine cannot: {box.lacks()[part]}")
     at_rest(box)
     trial = Trial(box, fault, patience=30.0)
     image = run(trial.image)
@@ -267,6 +271,9 @@ def test_a_squeezed_process_gets_no_more_memory(box: LocalSandbox) -> None:
 
 
 def test_a_full_disk_takes_no_more(box: LocalSandbox) -> None:
+    if refused(box, make("disk.fill")):
+        return
+    at_rest(box)
     assert get(box, "back-1", f"/write?bytes={MIB}") == (200, b"written")
     with in_force(box, make("disk.fill")):
         assert get(box, "back-1", f"/write?bytes={MIB}") == (507, b"ENOSPC")
@@ -275,6 +282,8 @@ def test_a_full_disk_takes_no_more(box: LocalSandbox) -> None:
 
 
 def test_a_nearly_full_disk_takes_what_was_left(box: LocalSandbox) -> None:
+    if refused(box, make("disk.fill")):
+        return
     with in_force(box, make("disk.fill", leave="1MiB")):
         assert get(box, "back-1", f"/write?bytes={MIB // 2}") == (200, b"written")
         assert get(box, "back-1", f"/write?bytes={2 * MIB}") == (507, b"ENOSPC")
@@ -348,9 +357,8 @@ def test_an_injection_that_is_interrupted_is_undone_all_the_same(
 ) -> None:
     """Cut off at any moment of the injecting call, the undo leaves nothing behind."""
     fault = make(kind)
-    for part in fault.needs:
-        if part in box.lacks():
-            pytest.skip(f"this machine cannot: {box.lacks()[part]}")
+    if refused(box, fault):
+        return
     trial = Trial(box, fault, patience=30.0)
     image = run(trial.image)
 
