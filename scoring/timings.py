@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gameday.scoring.facts import AlertFacts, Facts
 from gameday.scoring.incidents import Draft
@@ -132,7 +133,7 @@ def _longest_gap(facts: Facts, excursion: Excursion) -> float:
     sent = sorted(
         p.sample.sent for p in track.points if first <= p.sample.sent <= last and against(p.sample)
     )
-    return max((b - a for a, b in zip(sent, sent[1:], strict=False)), default=0.0)
+    return max((b - a for a, b in pairwise(sent)), default=0.0)
 
 
 def _relapses(facts: Facts, draft: Draft) -> int:
