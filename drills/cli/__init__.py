@@ -20,7 +20,7 @@ from gameday._version import __version__
 from gameday.drills.places import any_open_drill
 from gameday.injectors.errors import GamedayError, StorageError
 
-__all__ = ["main"]
+__all__ = ["look_for_no_plugins", "main"]
 
 REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
 
@@ -73,8 +73,6 @@ class _Commands(click.Group):
         for section in COMMANDS.values():
             if cmd_name in section:
                 _say_what_is_outstanding(cmd_name)
-                if cmd_name in ("run", "validate"):
-                    _look_for_no_plugins()
                 module, _, attribute = section[cmd_name][0].partition(":")
                 found = __import__(f"{__name__}.{module}", fromlist=[attribute])
                 command: click.Command = getattr(found, attribute)
@@ -101,7 +99,7 @@ class _Commands(click.Group):
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
 
 
-def _look_for_no_plugins() -> None:
+def look_for_no_plugins() -> None:
     """Spare pydantic its search of every installed package for plugins of its own.
 
     An attribute that a later pydantic no longer has is one that nobody reads.

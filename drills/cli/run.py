@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gameday.drills.cli import completing
+from gameday.drills.cli import completing, look_for_no_plugins
 from gameday.injectors.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def run(
     scenario, 3 inconclusive, 4 aborted, 5 something could not be put back, 6 refused by
     a safety check, 70 a fault of Gameday's own.
     """
+    look_for_no_plugins()
     import anyio
 
     from gameday.drills.production import plan_drill, produce
