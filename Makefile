@@ -17,7 +17,7 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 	$(BIN)/gameday run $(SCENARIO) || [ $$? -eq 1 ]
 
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=25
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py
