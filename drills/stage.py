@@ -8,13 +8,9 @@ happens in between, it is put back, recorded, and told.
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import sys
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +22,7 @@ import msgspec
 
 from gameday._version import __version__
 from gameday.drills import state
+from gameday.drills.affinity import Affinity
 from gameday.drills.briefing import RUNBOOK
 from gameday.drills.channels import Book, write_book
 from gameday.drills.channels.file import File
@@ -33,16 +30,20 @@ from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
 from gameday.drills.fixers import Knowledge, ScriptedFixer
 from gameday.drills.folder import DrillFolder
-from gameday.drills.inbox import Entry, Garbled, say, tail
+from gameday.drills.inbox import Entry, say
+from gameday.drills.interruption import Interruption, Stopped
 from gameday.drills.journal import Journal
+from gameday.drills.listening import listen
 from gameday.drills.live import View
 from gameday.drills.pages import DrillPages
 from gameday.drills.probes import Addresses, Probe
 from gameday.drills.production import Production
-from gameday.drills.runner import Runner, Stage, watch_changes
+from gameday.drills.runner import Runner, Stage
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
+from gameday.drills.usage import Usage
 from gameday.drills.watchdog import Watchdog
+from gameday.drills.watchers import watch_changes, watch_machine
 from gameday.injectors.errors import GamedayError, Refused
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
@@ -52,7 +53,6 @@ from gameday.scoring import events
 __all__ = ["Options", "run_drill"]
 
 _TICK = 0.25
-_SLEEP_WORTH_SAYING = 0.5
 GRACE = 60.0
 """Seconds beyond the scenario's duration after which the watchdog steps in."""
 
@@ -74,59 +74,6 @@ class Options:
     webhook: str = ""
 
 
-class _Stopped(Exception):
-    """Somebody asked to stop while the sandbox started."""
-
-
-@dataclass(slots=True)
-class _Interruption:
-    """Signals: before the runner stands they cancel the bringing up, afterwards they abort."""
-
-    runner: Runner | None = None
-    scope: anyio.CancelScope | None = None
-    by: str = ""
-    received: str = ""
-
-    async def listen(self) -> None:
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        with anyio.open_signal_receiver(*wanted) as received:
-            async for number in received:
-                self.stop("signal", f"{signal.Signals(number).name} was received")
-
-    def stop(self, by: str, why: str) -> None:
-        if not self.received:
-            self.by, self.received = by, why
-        if self.runner is not None:
-            self.runner.abort(by, why)
-        elif self.scope is not None:
-            self.scope.cancel()
-
-
-@dataclass(slots=True)
-class _Usage:
-    """CPU seconds, of ours and of the host, since it was made."""
-
-    own: float = field(default_factory=lambda: _own_cpu())
-    host: float = field(default_factory=lambda: _host_cpu())
-
-    def since(self) -> tuple[float, float]:
-        return _own_cpu() - self.own, _host_cpu() - self.host
-
-
-def _own_cpu() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
-def _host_cpu() -> float:
-    try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    except OSError:
-        return 0.0
-    ticks = [int(number) for number in fields]
-    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-
-
 async def run_drill(production: Production, options: Options, view: View) -> DrillFolder:
     """Play a scenario. Returns the drill's folder once everything is put back and recorded.
 
@@ -140,7 +87,7 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
             f"drills are stopped on this machine: {stop.why or 'no reason was given'}",
             hint="`gameday unblock` allows them again.",
         )
-    interruption = _Interruption()
+    interruption = Interruption()
     found: DrillFolder | GamedayError
     async with anyio.create_task_group() as listening:
         listening.start_soon(interruption.listen)
@@ -156,7 +103,7 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
 
 
 async def _play(
-    production: Production, options: Options, view: View, interruption: _Interruption
+    production: Production, options: Options, view: View, interruption: Interruption
 ) -> DrillFolder:
     folder = DrillFolder.create(options.root, datetime.now(UTC))
     folder.scenario.write_text(production.source, encoding="utf-8")
@@ -182,7 +129,7 @@ class _Play:
         production: Production,
         options: Options,
         view: View,
-        interruption: _Interruption,
+        interruption: Interruption,
         folder: DrillFolder,
         reference: SandboxRef,
         journal: Journal,
@@ -199,9 +146,8 @@ class _Play:
         self.reference = reference
         self.journal = journal
         self.log = log
-        self.usage = _Usage()
-        self.cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-        self.load_pid = 0
+        self.usage = Usage()
+        self.affinity = Affinity()
         self.watchdog: Watchdog | None = None
 
     def emit(self, event: events.Event) -> None:
@@ -269,7 +215,7 @@ class _Play:
                 runner.abort(self.interruption.by, self.interruption.received)
             why = await runner.run()
             steady_after = runner.steady_after
-        except _Stopped:
+        except Stopped:
             why = "aborted"
             by, asked = self.interruption.by, self.interruption.received
             self.emit(events.AbortAsked(at=self.now(), by=by, why=asked))
@@ -297,12 +243,12 @@ class _Play:
             what = "the sandbox"
             await self.log.arm(Armed("sandbox", what, self.reference, (step,)))
         if self.interruption.received:
-            raise _Stopped
+            raise Stopped
         with anyio.CancelScope() as self.interruption.scope:
             box = await self.production.bring_up(self.folder, self.reference, owners)
             box.drill = self.folder.id
             return box
-        raise _Stopped
+        raise Stopped
 
     async def _runner(self, box: Sandbox) -> Runner:
         addresses = Addresses(box, self.production.entry)
@@ -319,11 +265,11 @@ class _Play:
             pages=pages,
             watchers={
                 "journal": self._watch_journal,
-                "machine": self._watch_machine,
+                "machine": watch_machine,
                 "sandbox": watch_changes,
                 "view": self._draw,
             },
-            keep_off=self._keep_off,
+            keep_off=self.affinity.keep_off,
             listeners=[self.view.observe, knowledge.observe],
         )
         for name, sli in self.scenario.slis.items():
@@ -331,7 +277,7 @@ class _Play:
             stage.watchers[f"probe {name}"] = partial(_sample, probe)
         if self.scenario.load is not None:
             stage.watchers["load"] = partial(self._offer_load, addresses)
-        stage.actors["inbox"] = self._listen
+        stage.actors["inbox"] = partial(listen, self.folder, self.scenario.hints)
         scripted = self.scenario.fixers.scripted
         if scripted is not None and self.options.scripted:
             fixer = ScriptedFixer(scripted, box, knowledge, self._speak)
@@ -366,17 +312,6 @@ class _Play:
     async def _watch_journal(self, runner: Runner) -> None:
         raise await self.journal.wait_failed()
 
-    async def _watch_machine(self, runner: Runner) -> None:
-        """The stop file, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
-        slept = _asleep()
-        while True:
-            await anyio.sleep(_TICK)
-            if (jump := _asleep() - slept) > _SLEEP_WORTH_SAYING:
-                runner.emit(events.Suspended(at=runner.now(), seconds=round(jump, 3)))
-            slept = _asleep()
-            if (stop := state.blocked()) is not None and not runner.direction.abort:
-                runner.abort("person", f"all drills were stopped: {stop.why}")
-
     async def _draw(self, runner: Runner) -> None:
         self.view.watch(runner.monitor.values)
         while True:
@@ -403,58 +338,21 @@ class _Play:
         await run_load(order, log, runner.emit, self.now, self.journal.zero, self._load_started)
 
     def _load_started(self, pid: int) -> None:
-        self.load_pid = pid
+        self.affinity.load_pid = pid
         identity = process_id(pid)
         if identity is not None and self.watchdog is not None:
             self.watchdog.register(identity)
-
-    def _keep_off(self, cpus: frozenset[int]) -> None:
-        """Measure from the other CPUs, where there are others; none burns: from all again."""
-        if not hasattr(os, "sched_setaffinity"):
-            return
-        rest = self.cpus - cpus or self.cpus
-        os.sched_setaffinity(0, rest)
-        if self.load_pid:
-            try:
-                os.sched_setaffinity(self.load_pid, rest)
-            except ProcessLookupError:
-                pass  # the load has ended, which is said elsewhere
 
     # In the drill
 
     async def _speak(self, verb: str, text: str) -> None:
         say(self.folder, Entry(verb=verb, role="fixer", text=text, scripted=True))
 
-    async def _listen(self, runner: Runner) -> None:
-        hints = iter(self.scenario.hints)
-        async for heard in tail(self.folder):
-            if isinstance(heard, Garbled):
-                what = events.Problem(at=runner.now(), where="inbox", what=heard.what)
-                runner.emit(what)
-                continue
-            entry = heard.entry
-            runner.emit(
-                events.Said(
-                    at=heard.clock - self.journal.zero,
-                    verb=entry.verb,
-                    role=entry.role,
-                    name=entry.name,
-                    text=entry.text,
-                    page=entry.page,
-                    scripted=entry.scripted,
-                )
-            )
-            if entry.verb == "abort":
-                runner.abort("person", entry.text or f"{entry.role} asked to stop")
-            elif entry.verb == "hint":
-                runner.emit(_hint(hints, runner.now()))
-
     # The end
 
     async def _strike(self, why: str, steady_after: bool | None) -> None:
         """Take the sandbox down, close the record, and let the watchdog go."""
-        if hasattr(os, "sched_setaffinity") and self.cpus:
-            os.sched_setaffinity(0, self.cpus)
+        self.affinity.restore()
         await self._tear_down()
         own, host = self.usage.since()
         self.emit(events.PhaseBegan(at=self.now(), phase="ended"))
@@ -505,17 +403,6 @@ def _prepare_debrief() -> None:
 
 async def _sample(probe: Probe, runner: Runner) -> None:
     await probe.run(runner.emit)
-
-
-def _hint(hints: Iterator[str], at: float) -> events.Noted:
-    return events.Noted(at=at, kind="hint", text=next(hints, "There is no further hint."))
-
-
-def _asleep() -> float:
-    """Seconds that this host has slept since it was booted."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 def _host() -> dict[str, str]:

@@ -18,8 +18,9 @@ import anyio
 import msgspec
 import trio.testing
 
-from gameday.drills.runner import Runner, Stage, watch_changes
+from gameday.drills.runner import Runner, Stage
 from gameday.drills.undoing import undo_one
+from gameday.drills.watchers import watch_changes
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.injectors.sandbox.fake_state import FakeState

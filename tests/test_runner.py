@@ -14,9 +14,11 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gameday.drills.alerts import RESOLVE_LIMIT
 from gameday.drills.channels.message import ChannelError, Message
 from gameday.drills.pages import DrillPages
-from gameday.drills.runner import RESOLVE_LIMIT, VERIFY_TIMEOUT, Runner, Stage, watch_changes
+from gameday.drills.runner import VERIFY_TIMEOUT, Runner, Stage
+from gameday.drills.watchers import watch_changes
 from gameday.injectors.errors import SandboxError, StorageError
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
@@ -383,7 +385,7 @@ def test_any_single_failure_at_any_time_ends_with_everything_put_back(
     assert {e.page for e in drill.of(events.AlertFired)} == {
         e.page for e in drill.of(events.AlertResolved)
     }
-    assert not drill.runner.open_pages
+    assert not drill.runner.alerts.open
 
 
 # Races

@@ -12,9 +12,9 @@ from random import Random
 import anyio
 import pytest
 
+from gameday.drills.affinity import Affinity
 from gameday.drills.pages import DrillPages
 from gameday.drills.runner import Runner, Stage
-from gameday.drills.stage import _Play
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.scoring import events
@@ -25,20 +25,21 @@ pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture
-def play() -> Iterator[_Play]:
-    """As much of a drill as knows about CPUs, with a load that is only asleep."""
-    before = os.sched_getaffinity(0)
+def ours() -> Iterator[Affinity]:
+    """Our CPUs, with a load that is only asleep."""
+    affinity = Affinity()
     load = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
-    play = _Play.__new__(_Play)
-    play.cpus, play.load_pid = before, load.pid
-    yield play
-    os.sched_setaffinity(0, before)
+    affinity.load_pid = load.pid
+    yield affinity
+    affinity.restore()
     load.kill()
     load.wait()
 
 
-def test_runner_and_load_leave_the_cpu_that_burns_and_return(tmp_path: Path, play: _Play) -> None:
-    if len(play.cpus) < 2:
+def test_runner_and_load_leave_the_cpu_that_burns_and_return(
+    tmp_path: Path, ours: Affinity
+) -> None:
+    if len(ours.cpus) < 2:
         pytest.skip("there is no other CPU to go to")
     seen: list[tuple[str, set[int], set[int]]] = []
     burnt: set[int] = set()
@@ -56,18 +57,18 @@ def test_runner_and_load_leave_the_cpu_that_burns_and_return(tmp_path: Path, pla
 
             def note(event: events.Event) -> None:
                 if isinstance(event, events.PhaseBegan):
-                    who = os.sched_getaffinity(0), os.sched_getaffinity(play.load_pid)
+                    who = os.sched_getaffinity(0), os.sched_getaffinity(ours.load_pid)
                     seen.append((event.phase, *who))
 
             async def watch(runner: Runner) -> None:
                 while not burnt:
                     cpus = await box.cpu.burning()
-                    if cpus and os.sched_getaffinity(0) != play.cpus:
+                    if cpus and os.sched_getaffinity(0) != ours.cpus:
                         seen.append(
                             (
                                 "burning",
                                 os.sched_getaffinity(0),
-                                os.sched_getaffinity(play.load_pid),
+                                os.sched_getaffinity(ours.load_pid),
                             )
                         )
                         burnt.update(cpus)
@@ -80,7 +81,7 @@ def test_runner_and_load_leave_the_cpu_that_burns_and_return(tmp_path: Path, pla
                 undo=MemoryUndo(),
                 pages=DrillPages("burn", "SEV-3", [], lambda: 0.0),
                 watchers={"probe": _Prober("availability", steady, Random(1)).run, "look": watch},
-                keep_off=play._keep_off,
+                keep_off=ours.keep_off,
                 listeners=[note],
             )
             runner = Runner(played, stage, seed=1, zero=anyio.current_time())
@@ -91,20 +92,20 @@ def test_runner_and_load_leave_the_cpu_that_burns_and_return(tmp_path: Path, pla
 
     assert anyio.run(run) == "hard-stop"
     (burning,) = [each for each in seen if each[0] == "burning"]
-    assert burning[1] == burning[2] == play.cpus - burnt
+    assert burning[1] == burning[2] == ours.cpus - burnt
     (reverting,) = [each for each in seen if each[0] == "reverting"]
-    assert reverting[1] == reverting[2] == play.cpus  # given back when the fault was over
+    assert reverting[1] == reverting[2] == ours.cpus  # given back when the fault was over
 
 
-def test_where_every_cpu_burns_nobody_moves(play: _Play) -> None:
-    play._keep_off(frozenset(play.cpus))
-    assert os.sched_getaffinity(0) == play.cpus
+def test_where_every_cpu_burns_nobody_moves(ours: Affinity) -> None:
+    ours.keep_off(frozenset(ours.cpus))
+    assert os.sched_getaffinity(0) == ours.cpus
 
 
-def test_a_load_that_has_ended_is_no_reason_to_stop(play: _Play) -> None:
+def test_a_load_that_has_ended_is_no_reason_to_stop(ours: Affinity) -> None:
     gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
     gone.wait()
-    play.load_pid = gone.pid
-    play._keep_off(frozenset(list(play.cpus)[:1]))
-    play._keep_off(frozenset())
-    assert os.sched_getaffinity(0) == play.cpus
+    ours.load_pid = gone.pid
+    ours.keep_off(frozenset(list(ours.cpus)[:1]))
+    ours.keep_off(frozenset())
+    assert os.sched_getaffinity(0) == ours.cpus

@@ -1,0 +1,252 @@
+"""The injections of a drill: planned, armed, made, looked at, undone, compared.
+
+The order of safety, for each: plan, arm (fsync), inject, look, journal. Undone is
+newest first; what goes wrong there is a verdict, and the next one is still undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+
+from gameday.drills.armed_injection import (
+    EFFECT_TIMEOUT,
+    FIRST_LOOK,
+    LOOK_EVERY,
+    ArmedInjection,
+)
+from gameday.drills.director import lots
+from gameday.drills.errands import Errands
+from gameday.drills.ports import Emit, UndoBook
+from gameday.injectors.errors import GamedayError
+from gameday.injectors.fault import Evidence, Fault, Injection
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.undo import Outcome, Undone
+from gameday.scenarios.model import FaultEntry
+from gameday.scoring import events
+
+__all__ = ["Injections"]
+
+_CPU_LIMIT = 2.0
+"""Seconds for asking which CPUs burn."""
+
+
+@dataclass(slots=True)
+class _Breaking:
+    """An entry of ``faults`` that is being injected: whoever takes it back waits for its end."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Injections:
+    """Injects the scenario's faults, and knows what was armed.
+
+    Args:
+        faults: The scenario's.
+        seed: Chooses the targets.
+        box: Where they are.
+        undo: Where each undo is armed, and what runs it.
+        keep_off: Told which CPUs faults burn now.
+        emit: Takes what happens.
+        now: Seconds since the drill's start.
+        errands: Where it is done, beside the rest.
+    """
+
+    def __init__(
+        self,
+        faults: Sequence[FaultEntry],
+        *,
+        seed: int,
+        box: Sandbox,
+        undo: UndoBook,
+        keep_off: Callable[[frozenset[int]], None],
+        emit: Emit,
+        now: Callable[[], float],
+        errands: Errands,
+    ) -> None:
+        self._faults = faults
+        self._seed = seed
+        self._box = box
+        self._undo = undo
+        self._keep_off = keep_off
+        self._emit = emit
+        self._now = now
+        self._errands = errands
+        self._armed: list[ArmedInjection] = []
+        self._breaking: dict[int, _Breaking] = {}
+        self._aiming: dict[str, anyio.Lock] = {}
+
+    @property
+    def any_armed(self) -> bool:
+        """True if something was armed in this drill, undone by now or not."""
+        return bool(self._armed)
+
+    def inject(self, entry: int) -> None:
+        """Inject that entry of ``faults``, beside the rest."""
+        self._breaking[entry] = _Breaking()
+        self._errands.start(self._where(entry), self._break, entry)
+
+    def revert(self, entry: int) -> None:
+        """Take one fault back before the end, beside the rest."""
+        self._errands.start(self._where(entry), self._revert, entry)
+
+    async def undo_all(self) -> None:
+        """Undo everything, newest first; what failed before is tried again. Never raises."""
+        for armed in reversed(self._armed):
+            await self._take_back(armed)
+
+    async def compare(self, patience: Callable[[], float]) -> None:
+        """Is every target as it was? ``patience``: seconds that are left for becoming it."""
+        for armed in self._armed:
+            difference = await armed.difference(patience)
+            self._emit(
+                events.TargetChecked(
+                    at=self._now(),
+                    injection=armed.injection.id,
+                    equal=not difference,
+                    detail=difference,
+                )
+            )
+
+    def _where(self, entry: int) -> str:
+        return f"fault {self._faults[entry].breaks.kind}"
+
+    # Breaking
+
+    async def _break(self, entry: int) -> None:
+        fault, breaking = self._faults[entry].breaks, self._breaking[entry]
+        try:
+            with breaking.scope:
+                planned = await fault.plan(self._box, lots(self._seed, entry))
+                async with anyio.create_task_group() as together:
+                    for injection in planned:
+                        together.start_soon(self._inject, fault, injection, entry)
+        finally:
+            breaking.over.set()
+
+    async def _inject(self, fault: Fault, injection: Injection, entry: int) -> None:
+        armed = await self._arm(fault, injection, entry)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        called = self._now()
+        self._emit(events.InjectCalled(at=called, injection=injection.id))
+        try:
+            await fault.inject(self._box, injection)
+        except Exception as error:
+            failure = events.InjectFailed(at=self._now(), injection=injection.id, error=str(error))
+            self._emit(failure)
+            if isinstance(error, GamedayError):
+                return
+            raise
+        self._errands.start(f"look at {injection.target}", self._look_on, armed, called)
+
+    async def _arm(self, fault: Fault, injection: Injection, entry: int) -> ArmedInjection:
+        """Put the undo on disk; armed and journalled is one thing, whatever is cancelled."""
+        async with self._aiming.setdefault(injection.target, anyio.Lock()):
+            before = await self._before(injection.target)
+            armed = ArmedInjection(self._box, fault, injection, entry, before)
+            with anyio.CancelScope(shield=True):
+                await self._undo.arm(armed.record)
+                self._armed.append(armed)
+                self._emit(events.InjectionArmed(at=self._now(), injection=injection, entry=entry))
+        return armed
+
+    async def _before(self, target: str) -> Mapping[str, str]:
+        """The target without any fault of ours: as it was before the first that is there now."""
+        for armed in self._armed:
+            if armed.injection.target == target and not armed.ended:
+                return armed.before
+        return await self._box.fingerprint(target)
+
+    async def _look_on(self, armed: ArmedInjection, called: float) -> None:
+        """Look at the target until the fault is over, noting what each look adds."""
+        previous, pause, in_force = called, FIRST_LOOK, False
+        while True:
+            asked = self._now()
+            evidence = await armed.look()
+            if armed.undoing:
+                return
+            news = evidence.took_effect and not armed.took_effect
+            if news or (armed.took_effect and evidence.in_force != in_force):
+                armed.took_effect = True
+                self._looked(armed, evidence, previous)
+                await self._mind_cpus(armed)
+            in_force = evidence.in_force
+            if armed.took_effect and not in_force:
+                return
+            if self._now() - called > EFFECT_TIMEOUT and not armed.took_effect:
+                self._looked(armed, evidence, previous)  # said once, and looked at still
+                called = float("inf")
+            previous = asked
+            await anyio.sleep(pause)
+            pause = min(LOOK_EVERY, pause * 2)
+
+    def _looked(self, armed: ArmedInjection, evidence: Evidence, previous: float) -> None:
+        self._emit(
+            events.Looked(
+                at=self._now(),
+                injection=armed.injection.id,
+                took_effect=armed.took_effect,
+                in_force=evidence.in_force,
+                seen=evidence.seen,
+                previous=previous,
+            )
+        )
+
+    async def _mind_cpus(self, armed: ArmedInjection) -> None:
+        """Who measures keeps off the CPUs that burn, and gets them back."""
+        if "cpu" not in armed.fault.needs:
+            return
+        try:
+            with anyio.move_on_after(_CPU_LIMIT):
+                self._keep_off(frozenset(await self._box.cpu.burning()))
+        except (GamedayError, OSError) as error:
+            self._emit(events.Problem(at=self._now(), where="cpu", what=str(error)))
+
+    # Taking back
+
+    async def _revert(self, entry: int) -> None:
+        """What is still being injected is stopped first."""
+        breaking = self._breaking[entry]
+        breaking.scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await breaking.over.wait()
+            for armed in reversed([each for each in self._armed if each.entry == entry]):
+                await self._take_back(armed)
+
+    async def _take_back(self, armed: ArmedInjection) -> None:
+        """Undo one injection; one that failed before is tried again. Never raises."""
+        if armed.ended:
+            return
+        armed.undoing = True
+        called = self._now()
+        result = await self._undone(armed)
+        armed.ended = result.outcome is not Outcome.FAILED
+        self._emit(
+            events.InjectionUndone(
+                at=self._now(),
+                injection=armed.injection.id,
+                outcome=result.outcome.value,
+                called=called,
+                detail=result.detail,
+                by=result.by,
+            )
+        )
+        await self._errands.carry("undo log", partial(self._undo.undone, result))
+        await self._mind_cpus(armed)
+
+    async def _undone(self, armed: ArmedInjection) -> Undone:
+        """Run the steps; they count when a look shows that the fault is no longer in force."""
+        try:
+            result = await self._undo.undo(armed.record, self._box)
+            if result.outcome is Outcome.FAILED or not (seen := await armed.still_seen()):
+                return result
+        except Exception as error:
+            self._errands.fail(f"undo of {armed.name}", error)
+            seen = f"{type(error).__name__}: {error}"
+            return Undone(armed.injection.id, Outcome.FAILED, seen)
+        return Undone(id=result.id, outcome=Outcome.FAILED, detail=seen, by=result.by)

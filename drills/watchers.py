@@ -1,0 +1,54 @@
+"""What is watched beside a drill until its end: the sandbox, and the machine that it runs on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+
+from gameday.drills import state
+from gameday.drills.runner import Runner
+from gameday.scoring import events
+
+__all__ = ["watch_changes", "watch_machine"]
+
+_TICK = 0.25
+_SLEEP_WORTH_SAYING = 0.5
+
+
+async def watch_changes(runner: Runner) -> None:
+    """Journal what happens in the sandbox, as it happens."""
+    stream: AsyncIterator[Any] = runner.stage.box.changes()
+    async with aclosing(stream) as changes:  # type: ignore[type-var]
+        async for change in changes:
+            runner.emit(
+                events.SandboxChanged(
+                    at=change.at - runner.zero,
+                    action=change.action,
+                    slot=change.slot,
+                    by=change.by,
+                    detail=change.detail,
+                )
+            )
+
+
+async def watch_machine(runner: Runner) -> None:
+    """The stop file, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
+    slept = _asleep()
+    while True:
+        await anyio.sleep(_TICK)
+        if (jump := _asleep() - slept) > _SLEEP_WORTH_SAYING:
+            runner.emit(events.Suspended(at=runner.now(), seconds=round(jump, 3)))
+        slept = _asleep()
+        if (stop := state.blocked()) is not None and not runner.direction.abort:
+            runner.abort("person", f"all drills were stopped: {stop.why}")
+
+
+def _asleep() -> float:
+    """Seconds that this host has slept since it was booted."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
