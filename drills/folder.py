@@ -13,11 +13,16 @@ from pathlib import Path
 from gameday.drills.durable import open_append, set_aside, sync_directory
 from gameday.injectors.errors import StorageError, UsageError
 
-__all__ = ["DrillFolder", "find_root", "list_drills"]
+__all__ = ["DrillFolder", "find_root", "is_drill_id", "list_drills"]
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _RESERVE = 4 * 1024 * 1024
 _SMALL_RESERVE = 256 * 1024
+
+
+def is_drill_id(name: str) -> bool:
+    """Could this be the id of a drill, and so the tag of what belongs to it?"""
+    return _ID.fullmatch(name) is not None
 
 
 def find_root(cwd: Path) -> Path:
@@ -33,7 +38,7 @@ def list_drills(root: Path) -> list[DrillFolder]:
     """The drills below ``root``, newest first."""
     drills = root / ".gameday" / "drills"
     try:
-        names = [path.name for path in drills.iterdir() if _ID.fullmatch(path.name)]
+        names = [path.name for path in drills.iterdir() if is_drill_id(path.name)]
     except OSError:
         return []
     return [DrillFolder(drills / name) for name in sorted(names, reverse=True)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from gameday.drills.channels.delivery import deliver
-from gameday.drills.channels.message import Channel, Message
+from gameday.drills.channels.message import Channel, ChannelError, Message
 from gameday.injectors.undo import Outcome, Undone
 from gameday.scenarios.model import AlertRule
 from gameday.scoring import events
@@ -79,8 +79,11 @@ class DrillPages:
         def accepted(channel: str) -> None:
             emit(events.AlertDelivered(at=self._now(), page=page, channel=channel))
 
-        def failed(channel: str, why: str) -> None:
+        def failed(channel: str, error: ChannelError) -> None:
+            why = str(error)
             emit(events.AlertFailed(at=self._now(), page=page, channel=channel, error=why))
+            if not error.arrived:  # whom no page reached, no end needs to be told
+                sent.taken.discard(channel)
 
         # Before the first await: a delivery that is cancelled may have arrived.
         sent = self._sent[page] = _Sent(set(self.channels))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from gameday.drills.folder import is_drill_id
 from gameday.drills.state import running_drills
 from gameday.injectors.errors import UsageError
 from gameday.injectors.undo import SandboxRef
@@ -23,14 +24,13 @@ class _Spec(msgspec.Struct):
 
 def standing() -> list[SandboxRef]:
     """Local sandboxes of this user that stand outside any drill."""
-    drills = {drill.id for drill in running_drills()}
     found = []
     for folder in _run_folders():
         try:
             spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=_Spec)
         except (OSError, msgspec.DecodeError):
             continue
-        if spec.tag not in drills and (folder / "socket").exists():
+        if not is_drill_id(spec.tag) and (folder / "socket").exists():
             options = {"tag": spec.tag, "name": spec.name}
             found.append(SandboxRef("local", f"local:{folder}", str(folder), options))
     return found

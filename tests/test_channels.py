@@ -80,7 +80,11 @@ class Flaky:
 def run_delivery(*channels: Flaky) -> tuple[list[str], dict[str, str], float]:
     accepted: list[str] = []
     failed: dict[str, str] = {}
-    lasted = virtual(lambda: deliver(FIRING, channels, accepted.append, failed.__setitem__))
+    lasted = virtual(
+        lambda: deliver(
+            FIRING, channels, accepted.append, lambda name, why: failed.__setitem__(name, str(why))
+        )
+    )
     return accepted, failed, lasted
 
 

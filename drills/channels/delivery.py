@@ -23,9 +23,9 @@ async def deliver(
     message: Message,
     channels: Sequence[Channel],
     accepted: Callable[[str], None],
-    failed: Callable[[str, str], None],
+    failed: Callable[[str, ChannelError], None],
 ) -> None:
-    """Send to every channel; ``accepted(name)`` or ``failed(name, why)`` is called for each.
+    """Send to every channel; ``accepted(name)`` or ``failed(name, error)`` is called for each.
 
     A slow channel never holds up another.
     """
@@ -38,15 +38,17 @@ async def _try(
     message: Message,
     channel: Channel,
     accepted: Callable[[str], None],
-    failed: Callable[[str, str], None],
+    failed: Callable[[str, ChannelError], None],
 ) -> None:
+    arrived = False
     for attempt in range(TRIES):
         error = await _send(message, channel)
         if error is None:
             accepted(channel.name)
             return
+        arrived = error.arrived = arrived or error.arrived
         if not error.retry or attempt == TRIES - 1:
-            failed(channel.name, str(error))
+            failed(channel.name, error)
             return
         await anyio.sleep(PAUSES[attempt])
 

@@ -47,11 +47,13 @@ class ChannelError(Exception):
 
     Args:
         retry: Whether trying again may help. Whether it is tried is not the channel's business.
+        arrived: Whether it may have arrived all the same, so that its end must be told, too.
     """
 
-    def __init__(self, message: str, *, retry: bool) -> None:
+    def __init__(self, message: str, *, retry: bool, arrived: bool = True) -> None:
         super().__init__(message)
         self.retry = retry
+        self.arrived = arrived
 
 
 class Channel(Protocol):

@@ -21,6 +21,7 @@ from gameday.injectors.errors import UsageError
 __all__ = ["Webhook"]
 
 _TIMEOUT = 5.0
+_NEVER_SENT = ("refused", "unknown-host", "unreachable", "tls")
 
 
 class Webhook:
@@ -62,10 +63,11 @@ class Webhook:
                 timeout=_TIMEOUT,
             )
         except HttpFailure as error:
-            raise ChannelError(str(error), retry=True) from error
+            arrived = error.kind not in _NEVER_SENT
+            raise ChannelError(str(error), retry=True, arrived=arrived) from error
         if answer.status >= 300:
             again = answer.status >= 500 or answer.status in (408, 429)
-            raise ChannelError(f"it answered {answer.status}", retry=again)
+            raise ChannelError(f"it answered {answer.status}", retry=again, arrived=again)
 
 
 def _alertmanager(message: Message) -> dict[str, Any]:
