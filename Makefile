@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= api-node-failure
+QUICK := not sandbox and not slow and not browser
 
 .DEFAULT_GOAL := help
 .PHONY: help drill test bench truth lint types docs wheel clean
@@ -17,7 +18,9 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 	$(BIN)/gameday run $(SCENARIO) || [ $$? -eq 1 ]
 
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
-	$(BIN)/pytest --durations=25
+	$(BIN)/pytest -n 2 -m "$(QUICK)"
+	@# What measures real processes has the machine for itself.
+	$(BIN)/pytest --durations=10 -m "not ($(QUICK))"
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py
