@@ -1,8 +1,9 @@
 """The watchdog's own process: it waits beside a drill, and puts everything back if the runner cannot.
 
 ``python -m gameday.drills.watchdog``. It runs in a session of its own, ignores
-every signal that can be ignored, holds nothing of the runner's but a socket, and
-has imported all that it will need before it says that it is ready.
+every signal that can be ignored, and holds nothing of the runner's but a socket. It
+is told what to guard once there is a drill, and has imported all that it will need
+before it says that it is ready. If the runner lets go of it before that, it leaves.
 
     it ends, or lets go of the socket   the runner died
     no `Beat` for a while               it hangs, or is stopped      } CLOCK_MONOTONIC
@@ -22,6 +23,7 @@ import signal as signals
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -51,15 +53,16 @@ _PRELOADED = (
 )
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """What the watchdog is started with.
+class Settings(msgspec.Struct, frozen=True, tag=True):
+    """What the watchdog guards: the first that it is told.
+
+    With it come its log, and what it holds as long as it lives.
 
     Attributes:
         drill: The drill's id; ``folder``: its directory.
         drivers: Modules that it imports before it is ready.
         late: Seconds without a beat after which the runner is ended.
         limit: CLOCK_BOOTTIME in seconds at which the drill must be over.
-        fd: Its end of the socket pair.
         pauses: Seconds before each further round over what could not be undone.
     """
 
@@ -69,7 +72,6 @@ class Settings(msgspec.Struct, frozen=True):
     drivers: tuple[str, ...]
     late: float
     limit: float
-    fd: int
     pauses: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
 
 
@@ -118,18 +120,56 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     problems: tuple[str, ...] = ()
 
 
-Order = Beat | Register | Limit | Done
+Order = Settings | Beat | Register | Limit | Done
 Answer = Ready | Failed | Beaten | Ended
 
 
 def main() -> int:
     """Guard one drill. The exit code: 0, or 5 if something could not be put back."""
-    settings = msgspec.json.decode(sys.argv[1], type=Settings)
     _stand_fast()
-    peer = socket.socket(fileno=settings.fd)
+    peer = socket.socket(fileno=int(sys.argv[1]))
     peer.set_inheritable(False)
-    guard = _Guard(settings, Wire(peer, msgspec.json.Decoder(Order)))
-    return guard.run()
+    wire: Wire[Order] = Wire(peer, msgspec.json.Decoder(Order))
+    failure = _preload(_PRELOADED)
+    anyio.run(anyio.lowlevel.checkpoint)  # has the event loop imported and built once
+    match _first(wire):
+        case [Settings() as settings, *orders]:
+            _open_log(wire)
+            failure = failure or _preload(settings.drivers)
+            if failure:
+                wire.send(Failed(failure))
+                return 70
+            return _Guard(settings, wire, orders).run()
+    return 0
+
+
+def _preload(modules: Sequence[str]) -> str:
+    """Import what will be needed; why that is not possible."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except (ImportError, SyntaxError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _first(wire: Wire[Order]) -> list[Order]:
+    """Wait to be told; nothing, if the runner lets go before: then there is no drill."""
+    orders: list[Order] = []
+    poll = select.poll()
+    poll.register(wire, select.POLLIN)
+    while not orders and not wire.closed:
+        poll.poll()
+        orders = wire.receive()
+    return orders
+
+
+def _open_log(wire: Wire[Order]) -> None:
+    """What is said from now on goes to the log, which came first; the rest is only held."""
+    log, *_ = wire.passed
+    for standard in (1, 2):
+        os.dup2(log, standard)
+    os.close(log)
 
 
 def _stand_fast() -> None:
@@ -145,13 +185,8 @@ def _log(text: str) -> None:
         print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
 
-async def _warm_up() -> None:
-    """Have the event loop imported and built once."""
-    await anyio.lowlevel.checkpoint()
-
-
 class _Guard:
-    def __init__(self, settings: Settings, wire: Wire[Order]) -> None:
+    def __init__(self, settings: Settings, wire: Wire[Order], orders: Sequence[Order]) -> None:
         self._settings = settings
         self._wire = wire
         self._folder = DrillFolder(Path(settings.folder))
@@ -162,13 +197,9 @@ class _Guard:
         self._closed = 0.0  # when the runner was found to have let go of us
         stat = read_stat(settings.runner.pid)
         self._session = stat.session if stat else -1
+        self._follow(orders)
 
     def run(self) -> int:
-        try:
-            self._preload()
-        except (ImportError, SyntaxError) as error:
-            self._wire.send(Failed(f"{type(error).__name__}: {error}"))
-            return 70
         os.chdir("/")
         self._wire.send(Ready())
         _log(f"guarding {self._settings.drill}, runner {self._settings.runner.pid}")
@@ -178,11 +209,6 @@ class _Guard:
         _log(f"{why}; putting everything back")
         self._end_runner()
         return self._put_back()
-
-    def _preload(self) -> None:
-        for module in (*_PRELOADED, *self._settings.drivers):
-            importlib.import_module(module)
-        anyio.run(_warm_up)
 
     def _watch(self) -> str | None:
         """Wait; why the runner must be ended, or None if it is done."""
@@ -196,7 +222,7 @@ class _Guard:
             before = time.monotonic()
             poll.poll(_POLL * 1000)
             # What was sent before it hung counts; and time in which we did not run counts for nobody.
-            self._receive()
+            self._follow(self._wire.receive())
             stalled = time.monotonic() - before > _POLL + _STALL
             if stalled:
                 self._beat = max(self._beat, time.monotonic() - self._settings.late / 2)
@@ -211,8 +237,8 @@ class _Guard:
         except (OSError, AttributeError):
             return -1  # then looking at its state has to do
 
-    def _receive(self) -> None:
-        for order in self._wire.receive():
+    def _follow(self, orders: Sequence[Order]) -> None:
+        for order in orders:
             match order:
                 case Beat(at):
                     self._beat = max(self._beat, at)
@@ -223,6 +249,8 @@ class _Guard:
                     self._limit = at
                 case Done():
                     self._done = True
+                case Settings():
+                    pass  # it guards one drill
 
     def _complaint(self) -> str:
         if not is_alive(self._settings.runner):

@@ -39,6 +39,7 @@ from gameday.drills.pages import DrillPages
 from gameday.drills.probes import Addresses, Probe
 from gameday.drills.production import Production
 from gameday.drills.runner import Runner, Stage
+from gameday.drills.standby import Standby
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
 from gameday.drills.usage import Usage
@@ -74,8 +75,16 @@ class Options:
     webhook: str = ""
 
 
-async def run_drill(production: Production, options: Options, view: View) -> DrillFolder:
+async def run_drill(
+    production: Production, options: Options, view: View, standby: Standby | None = None
+) -> DrillFolder:
     """Play a scenario. Returns the drill's folder once everything is put back and recorded.
+
+    Args:
+        production: What is played.
+        options: How.
+        view: What it is shown on.
+        standby: Its watchdog's process, if that was started before.
 
     Raises:
         Refused: if a safety check says no; nothing was touched.
@@ -93,7 +102,7 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
         listening.start_soon(interruption.listen)
         await anyio.lowlevel.checkpoint()
         try:
-            found = await _play(production, options, view, interruption)
+            found = await _play(production, options, view, interruption, standby)
         except GamedayError as error:
             found = error  # raised outside, where no task group wraps it
         listening.cancel_scope.cancel()
@@ -103,7 +112,11 @@ async def run_drill(production: Production, options: Options, view: View) -> Dri
 
 
 async def _play(
-    production: Production, options: Options, view: View, interruption: Interruption
+    production: Production,
+    options: Options,
+    view: View,
+    interruption: Interruption,
+    standby: Standby | None,
 ) -> DrillFolder:
     folder = DrillFolder.create(options.root, datetime.now(UTC))
     folder.scenario.write_text(production.source, encoding="utf-8")
@@ -117,7 +130,7 @@ async def _play(
         lock = state.lock_sandbox(reference.identity, folder.id)
         stack.callback(lock.release)
         play = _Play(production, options, view, interruption, folder, reference, journal, log, lock)
-        await play.run()
+        await play.run(standby)
     return folder
 
 
@@ -156,7 +169,7 @@ class _Play:
     def now(self) -> float:
         return self.journal.now()
 
-    async def run(self) -> None:
+    async def run(self, standby: Standby | None) -> None:
         runner_id = process_id(os.getpid())
         assert runner_id is not None
         self.emit(
@@ -189,6 +202,7 @@ class _Play:
             also=("gameday.drills.channels.webhook",) if self.options.webhook else (),
             limit=self.scenario.duration + GRACE,
             inherit=(self.lock,),
+            standby=standby,
         )
         _prepare_debrief()
         await self.watchdog.ready()

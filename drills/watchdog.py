@@ -13,9 +13,7 @@ What the other process does is in `gameday.drills.guard`.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from typing import Protocol
@@ -25,6 +23,7 @@ import msgspec
 
 from gameday.drills import guard
 from gameday.drills.folder import DrillFolder
+from gameday.drills.standby import Standby
 from gameday.drills.wire import Wire
 from gameday.injectors.errors import Refused
 from gameday.injectors.sandbox.process import process_id
@@ -75,6 +74,7 @@ class Watchdog:
         limit: float = 86400.0,
         inherit: Iterable[_Descriptor] = (),
         pauses: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0),
+        standby: Standby | None = None,
     ) -> Watchdog:
         """Start the watchdog; returns at once. Await `ready` before anything is started or armed.
 
@@ -88,11 +88,11 @@ class Watchdog:
                 runner anyway.
             inherit: What it holds as long as it lives: the sandbox's lock.
             pauses: Seconds before each further round over what could not be undone.
+            standby: A process that was started before; by default a new one.
 
         Raises:
             Refused: if it cannot be started.
         """
-        ours, theirs = socket.socketpair()
         settings = guard.Settings(
             drill=folder.id,
             folder=str(folder.path),
@@ -100,28 +100,17 @@ class Watchdog:
             drivers=(_DRIVERS.get(kind, f"gameday.injectors.sandbox.{kind}"), *also),
             late=late,
             limit=guard.boottime() + limit,
-            fd=theirs.fileno(),
             pauses=pauses,
         )
-        environment = {k: v for k, v in os.environ.items() if k != "GAMEDAY_DRILL"}
-        argv = [sys.executable, "-P", "-m", "gameday.drills.watchdog"]
         try:
-            with (folder.logs / "watchdog.log").open("ab") as log:
-                process = subprocess.Popen(
-                    [*argv, msgspec.json.encode(settings).decode()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                    pass_fds=(theirs.fileno(), *(each.fileno() for each in inherit)),
-                    start_new_session=True,
-                )
+            log = (folder.logs / "watchdog.log").open("ab")
         except OSError as error:
-            ours.close()
             raise Refused(f"the watchdog cannot be started: {error.strerror}") from None
-        finally:
-            theirs.close()
-        return cls(process, Wire(ours, msgspec.json.Decoder(guard.Answer)))
+        with log:
+            process, peer = (standby or Standby.start()).take()
+            wire = Wire(peer, msgspec.json.Decoder(guard.Answer))
+            wire.pass_on(settings, [each.fileno() for each in (log, *inherit)])
+        return cls(process, wire)
 
     async def ready(self, within: float = 30.0) -> None:
         """Return when the watchdog has imported all it needs and stands.
@@ -130,8 +119,8 @@ class Watchdog:
             Refused: if it does not; nothing was touched.
         """
         deadline = time.monotonic() + within
+        self._receive()
         while not self._ready:
-            self._receive()
             if self._failure or self._dead() or time.monotonic() > deadline:
                 why = self._failure or ("it ended" if self._dead() else "it does not answer")
                 self._end()
@@ -139,7 +128,8 @@ class Watchdog:
                     f"the watchdog does not stand: {why}; without it nothing is broken",
                     hint="Its log is logs/watchdog.log in the drill's folder.",
                 )
-            await anyio.sleep(0.005)
+            await self._news(BEAT_EVERY)
+            self._receive()
 
     def beat(self) -> None:
         """Say that we are well. `wait_lost` does so too; never waits, never raises."""
@@ -180,20 +170,23 @@ class Watchdog:
         """
         self._wire.send(guard.Done())
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
-            while self._ended is None and not self._dead():
+            while not self._dead():  # it ends once it has answered
                 self.beat()
-                await anyio.sleep(0.005)
+                await self._news(BEAT_EVERY)
                 self._receive()
-            while self._process.poll() is None:  # noqa: ASYNC110 - no event tells
-                await anyio.sleep(0.005)
+        self._receive()
         self._end()
         return self._ended or guard.Ended()
 
+    async def _news(self, within: float) -> None:
+        """Return when it has said something, or has ended; at the latest after so many seconds."""
+        with anyio.move_on_after(within):
+            await anyio.wait_readable(self._wire.fileno())
+
     def _end(self) -> None:
         """End the process; harmless to repeat."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
         self._wire.close()
 
     def _dead(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 __all__ = ["Wire"]
 
 T = TypeVar("T")
+_FILES = 8
+_CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Wire(Generic[T]):
@@ -21,10 +24,12 @@ class Wire(Generic[T]):
 
     Attributes:
         closed: True once the other end is gone.
+        passed: File descriptors that came with messages; they are the receiver's to close.
     """
 
     def __init__(self, peer: socket.socket, decoder: msgspec.json.Decoder[T]) -> None:
         self.closed = False
+        self.passed: list[int] = []
         self._peer = peer
         self._decoder = decoder
         self._out = b""
@@ -41,6 +46,15 @@ class Wire(Generic[T]):
             self._out += msgspec.json.encode(message) + b"\n"
         self.flush()
 
+    def pass_on(self, message: msgspec.Struct, descriptors: Iterable[int]) -> None:
+        """Send the first message, and open files with it."""
+        self._out = msgspec.json.encode(message) + b"\n"
+        try:
+            sent = socket.send_fds(self._peer, [self._out], list(descriptors))
+            self._out = self._out[sent:]
+        except OSError:
+            self._out = b""
+
     def flush(self) -> None:
         """Send what the other end did not take before."""
         try:
@@ -49,12 +63,14 @@ class Wire(Generic[T]):
         except BlockingIOError:
             pass
         except OSError:
-            self.closed = True
+            self._out = b""  # it is gone: `receive` finds that out, after its last words
 
     def receive(self) -> list[T]:
         """Every message that has arrived; those that cannot be read are passed over."""
         try:
-            while not self.closed and (data := self._peer.recv(65536)) is not None:
+            while not self.closed:
+                data, passed, _, _ = socket.recv_fds(self._peer, 65536, _FILES, _CLOSED_ON_EXEC)
+                self.passed += passed
                 self._in += data
                 self.closed = not data
         except BlockingIOError:

@@ -231,9 +231,11 @@ def _processes(drill: str) -> Iterator[str]:
         try:
             line = (entry / "cmdline").read_bytes()
             environment = (entry / "environ").read_bytes().split(b"\0")
+            output = (entry / "fd" / "1").readlink()  # the watchdog's is its log
         except OSError:
             continue
-        if drill.encode() in line or any(mark in environment for mark in marks):
+        named = drill.encode() in line or drill in str(output)
+        if named or any(mark in environment for mark in marks):
             shown = line.replace(b"\0", b" ").decode("utf-8", "replace")[:200]
             yield f"process {entry.name}: {shown}"
 

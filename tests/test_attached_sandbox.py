@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from gameday.drills.standby import Standby
 from gameday.injectors.errors import SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
@@ -203,6 +204,11 @@ def test_a_program_is_found_by_its_name(tmp_path: Path, word: str) -> None:
             assert anyio.run(who, attach(tmp_path, program.name)).pid == child.pid
         finally:
             child.kill()
+
+
+def test_a_watchdog_is_never_meant(tmp_path: Path, word: str) -> None:
+    with Standby.start(), pytest.raises(UsageError, match="no process of yours matches"):
+        attach(tmp_path, "-m gameday.drills.watchdog")
 
 
 def test_what_the_command_line_gets_wrong(tmp_path: Path, word: str) -> None:

@@ -436,6 +436,14 @@ def test_a_folder_that_cannot_be_written_to(terminal: Terminal) -> None:
     assert not terminal.open_drills()
 
 
+def test_a_drill_that_is_refused_leaves_nothing(terminal: Terminal) -> None:
+    done = terminal.gameday("run", "no-such-scenario")
+    assert done.returncode == 2, done
+    no_traceback(done.stderr)
+    assert list(terminal.cwd.iterdir()) == []
+    assert not terminal.state.exists()
+
+
 def test_a_state_that_cannot_be_kept(terminal: Terminal) -> None:
     in_the_way = terminal.cwd / "file"
     in_the_way.write_text("")

@@ -23,6 +23,7 @@ import pytest
 from gameday.drills import state
 from gameday.drills.folder import DrillFolder
 from gameday.drills.recover import check_recovered, recover
+from gameday.drills.standby import Standby
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
 from gameday.drills.watchdog import Watchdog
@@ -501,6 +502,40 @@ async def test_it_holds_the_sandbox_while_it_puts_back(scene: Scene) -> None:
         state.lock_sandbox("shop", "another")
     await watchdog.done()
     state.lock_sandbox("shop", "another").release()
+
+
+# Standing by
+
+
+async def test_a_standby_is_taken_by_one_drill(scene: Scene) -> None:
+    with Standby.start() as standby:
+        watchdog = await start(scene, standby=standby)
+    assert watchdog.process is not None
+    assert is_alive(watchdog.process)
+    assert (await watchdog.done()).left == ()
+    assert "guarding" in scene.log()
+
+
+async def test_a_standby_that_is_not_needed_is_dismissed(scene: Scene) -> None:
+    with Standby.start() as standby:
+        process = identify(standby.pid)
+    assert not is_alive(process)
+
+
+async def test_a_standby_leaves_if_its_runner_dies(scene: Scene) -> None:
+    script = """
+        import time
+        from gameday.drills.standby import Standby
+        standby = Standby.start()
+        print(standby.pid, flush=True)
+        time.sleep(60)
+    """
+    runner = spawn(sys.executable, "-c", textwrap.dedent(script))
+    assert runner.stdout is not None
+    guard = identify(int(runner.stdout.readline()))
+    runner.kill()
+    runner.communicate()
+    await until(lambda: not is_alive(guard))
 
 
 # Recovery

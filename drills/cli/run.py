@@ -6,7 +6,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gameday.drills.conclusion import Conclusion
     from gameday.drills.folder import DrillFolder
     from gameday.drills.production import Planned, Production
+    from gameday.drills.standby import Standby
 
 __all__ = ["run"]
 
@@ -79,6 +80,35 @@ def run(
     scenario, 3 inconclusive, 4 aborted, 5 something could not be put back, 6 refused by
     a safety check, 70 a fault of Gameday's own.
     """
+    processes, restarts = _pairs("--attach", attach), _pairs("--restart", restart)
+    seed = secrets.randbits(32) if seed is None else seed
+    if dry_run:
+        production, planned = _plan(scenario, processes, restarts, seed, webhook)
+        options = [*_given("--attach", attach), *_given("--restart", restart)]
+        same = shlex.join(["gameday", "run", scenario, *options, "--seed", str(seed)])
+        _show_plan(production, planned, seed, same, as_json=as_json)
+        return
+    from gameday.drills.standby import Standby
+
+    with Standby.start() as standby:  # first, so that it imports while we do
+        production, _ = _plan(scenario, processes, restarts, seed, webhook)
+        scripted = fixers != "people"
+        folder = _play(production, seed, scripted, webhook or "", quiet or as_json, standby)
+    from gameday.drills.conclusion import conclude
+
+    found = conclude(folder, names=names)
+    with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
+        _tell(found, folder, as_json=as_json)
+    sys.exit(found.score.exit_code)
+
+
+def _plan(
+    scenario: str,
+    processes: Mapping[str, str],
+    restarts: Mapping[str, str],
+    seed: int,
+    webhook: str | None,
+) -> tuple[Production, list[Planned]]:
     look_for_no_plugins()
     import anyio
 
@@ -91,25 +121,12 @@ def run(
 
         Webhook(webhook)  # refused now, not once a sandbox stands
     loaded = load_scenario(find_scenario(scenario, Path.cwd()))
-    production = produce(loaded, _pairs("--attach", attach), _pairs("--restart", restart))
-    seed = secrets.randbits(32) if seed is None else seed
-    planned = anyio.run(plan_drill, production, seed)
-    if dry_run:
-        options = [*_given("--attach", attach), *_given("--restart", restart)]
-        same = shlex.join(["gameday", "run", scenario, *options, "--seed", str(seed)])
-        _show_plan(production, planned, seed, same, as_json=as_json)
-        return
-    folder = _play(production, seed, fixers != "people", webhook or "", quiet or as_json)
-    from gameday.drills.conclusion import conclude
-
-    found = conclude(folder, names=names)
-    with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
-        _tell(found, folder, as_json=as_json)
-    sys.exit(found.score.exit_code)
+    production = produce(loaded, processes, restarts)
+    return production, anyio.run(plan_drill, production, seed)
 
 
 def _play(
-    production: Production, seed: int, scripted: bool, webhook: str, quiet: bool
+    production: Production, seed: int, scripted: bool, webhook: str, quiet: bool, standby: Standby
 ) -> DrillFolder:
     import anyio
 
@@ -118,7 +135,7 @@ def _play(
 
     options = Options(root=Path.cwd(), seed=seed, scripted=scripted, webhook=webhook)
     with open_view(production.scenario, quiet=quiet) as view:
-        return anyio.run(run_drill, production, options, view)
+        return anyio.run(run_drill, production, options, view, standby)
 
 
 def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:

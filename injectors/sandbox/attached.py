@@ -40,6 +40,7 @@ __all__ = ["AttachedSandbox"]
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _LOOK_EVERY = 0.05
+_WATCHDOG = "gameday.drills.watchdog"
 _LACKS = {
     "holds": "an attached process is started by others, who cannot be kept from it",
     "links": "traffic to an attached process does not pass through our proxies",
@@ -97,10 +98,16 @@ def _ancestors() -> set[int]:
     return found
 
 
+def _guards(pid: int) -> bool:
+    """A drill's watchdog: whoever searches for a Python program does not mean it."""
+    return _WATCHDOG in _command(pid)
+
+
 def _matching(fits: Callable[[int], bool]) -> list[ProcessId]:
     """Processes of ours that fit, oldest first; of a process and its descendants only the first."""
     ourselves = _ancestors()
     fitting = [p for p in process.processes() if p not in ourselves and _is_ours(p) and fits(p)]
+    fitting = [p for p in fitting if not _guards(p)]
     stats = {pid: stat for pid in fitting if (stat := process.read_stat(pid)) is not None}
     alive = [stat for stat in stats.values() if stat.state not in "ZXx"]
     roots = [stat for stat in alive if stat.parent not in stats]
