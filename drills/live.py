@@ -22,7 +22,7 @@ from rich.text import Text
 from gameday.injectors.units import show_duration
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
-from gameday.scoring.narration import Narrator
+from gameday.scoring.narration import Narrator, Told
 from gameday.scoring.render import figures
 
 __all__ = ["LiveView", "PlainView", "View", "open_view"]
@@ -45,6 +45,11 @@ def clock(seconds: float) -> str:
     tenths = round(abs(seconds) * 10)
     sign = "-" if seconds < 0 and tenths else " "
     return f"{sign}{tenths // 600:02d}:{tenths % 600 / 10:04.1f}"
+
+
+def gives_away(event: events.Event, told: Told) -> bool:
+    """Would a fixer learn from it what the breaker knows? What `sandbox ps` shows, they look up."""
+    return isinstance(event, events.DrillStarted) or told.lane in ("fault", "sandbox")
 
 
 class View:
@@ -88,9 +93,18 @@ class _Terminal(Console):
 
 
 class _Story(View):
-    def __init__(self, scenario: Scenario, console: Console) -> None:
+    """Tells what happens.
+
+    Args:
+        scenario: What is played.
+        console: Where to.
+        blind: Whoever responds reads along: tell nothing of what is broken, or of the scenario.
+    """
+
+    def __init__(self, scenario: Scenario, console: Console, *, blind: bool = False) -> None:
         self.scenario = scenario
         self.console = console
+        self.blind = blind
         self.begun: float | None = None
         self.phase = "starting"
         self.narrator = Narrator()
@@ -103,9 +117,8 @@ class _Story(View):
                 self.begun = event.at
         quiet = type(event).__name__ in _QUIET
         for told in self.narrator.tell(event):
-            if quiet:
-                continue
-            self._write(event.at, told.lane, told.text, told.quote)
+            if not quiet and not (self.blind and gives_away(event, told)):
+                self._write(event.at, told.lane, told.text, told.quote)
         self._last = event.at
 
     def _write(self, at: float, lane: str, text: str, quote: str = "") -> None:
@@ -170,8 +183,8 @@ class _Series:
 class LiveView(_Story):
     """The story above, and below it what is so right now."""
 
-    def __init__(self, scenario: Scenario, console: Console) -> None:
-        super().__init__(scenario, console)
+    def __init__(self, scenario: Scenario, console: Console, *, blind: bool = False) -> None:
+        super().__init__(scenario, console, blind=blind)
         self.values: Mapping[str, float] = {}
         self.series = {name: _Series() for name in scenario.slis}
         self.inside: dict[str, bool] = {}
@@ -231,12 +244,13 @@ class LiveView(_Story):
     def _draw(self) -> RenderableType:
         parts: list[RenderableType] = [Text("─" * min(self.console.width, 80), style="dim")]
         parts += [self._head(), self._slis()]
-        parts += [self._broken(), self._firing()]
+        parts += [self._firing()] if self.blind else [self._broken(), self._firing()]
         return Group(*parts)
 
     def _head(self) -> Text:
         head = Text("EXERCISE ", style="bold yellow")
-        head.append(clean(self.scenario.title), style="bold")
+        title = "Something may break" if self.blind else clean(self.scenario.title)
+        head.append(title, style="bold")
         head.append(f" · {self.scenario.severity} · {clean(self.phase)}")
         if self.begun is not None:
             head.append(f" {clock(self.now - self.begun).strip()}")
@@ -286,11 +300,11 @@ class LiveView(_Story):
         return line
 
 
-def open_view(scenario: Scenario, *, quiet: bool = False) -> View:
-    """The view that fits where we print."""
+def open_view(scenario: Scenario, *, quiet: bool = False, blind: bool = False) -> View:
+    """The view that fits where we print; ``blind``: for the eyes of those who respond."""
     if quiet:
         return View()
     console = _Terminal(highlight=False, stderr=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
-        return LiveView(scenario, console)
-    return PlainView(scenario, console)
+        return LiveView(scenario, console, blind=blind)
+    return PlainView(scenario, console, blind=blind)

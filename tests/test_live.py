@@ -15,6 +15,8 @@ from rich.console import Console
 
 from gameday.drills.channels.message import Message, plain_text
 from gameday.drills.live import LiveView, PlainView, View, clean, clock
+from gameday.injectors.fault import Injection
+from gameday.injectors.undo import StartSlot
 from gameday.scoring import events
 from tests.simulation import scenario
 from tests.test_narration import KINDS, make
@@ -178,3 +180,43 @@ def test_clean_text_is_printable(text: str) -> None:
 )
 def test_the_clock(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
+
+
+def test_a_blind_view_tells_responders_nothing_of_the_breaker() -> None:
+    injection = Injection(
+        id="i1",
+        fault="process.kill",
+        target="api-2",
+        tag="gameday-x-i1",
+        undo=(StartSlot("api-2"),),
+    )
+    story: list[events.Event] = [
+        events.DrillStarted(at=0.0, id="d", scenario="api-node-failure", gameday="0", seed=1),
+        events.PhaseBegan(at=1.0, phase="running"),
+        events.InjectionArmed(at=2.0, injection=injection),
+        events.InjectCalled(at=2.0, injection="i1"),
+        events.Looked(
+            at=2.1,
+            injection="i1",
+            took_effect=True,
+            in_force=True,
+            seen="api-2 is gone",
+            previous=2,
+        ),
+        events.SandboxChanged(at=2.2, action="exited", slot="api-2", detail="SIGKILL"),
+        events.Said(at=3.0, verb="note", role="fixer", text="what is this?"),
+    ]
+    for kind in (PlainView, LiveView):
+        shown = {}
+        for blind in (False, True):
+            console = Console(file=io.StringIO(), width=100, force_terminal=False)
+            view = kind(scenario(title="Secret title"), console, blind=blind)
+            for event in story:
+                view.observe(event)
+            if isinstance(view, LiveView):
+                console.print(view._draw())
+            shown[blind] = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "process.kill on api-2" in shown[False]
+        assert "what is this?" in shown[True]
+        for secret in ("process.kill", "api-2", "api-node-failure", "Secret title"):
+            assert secret not in shown[True]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gameday.drills.conclusion import Conclusion
     from gameday.drills.folder import DrillFolder
     from gameday.drills.production import Planned, Production
+    from gameday.drills.stage import Options
     from gameday.drills.standby import Standby
 
 __all__ = ["run"]
@@ -48,6 +49,11 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
     type=click.Choice(["scripted", "people"]),
     help="Who responds; default: scripted where the scenario has a script. People can always join.",
 )
+@click.option(
+    "--blind/--open",
+    default=None,
+    help="Hide here what is broken and why, for those who respond; default: with --fixers people.",
+)
 @click.option("--webhook", metavar="URL", help="Post pages there too, as Alertmanager would.")
 @click.option(
     "--attach",
@@ -66,6 +72,7 @@ def run(
     dry_run: bool,
     seed: int | None,
     fixers: str | None,
+    blind: bool | None,
     webhook: str | None,
     attach: tuple[str, ...],
     restart: tuple[str, ...],
@@ -92,8 +99,12 @@ def run(
 
     with Standby.start() as standby:  # first, so that it imports while we do
         production, _ = _plan(scenario, processes, restarts, seed, webhook)
-        scripted = fixers != "people"
-        folder = _play(production, seed, scripted, webhook or "", quiet or as_json, standby)
+        from gameday.drills.stage import Options
+
+        people = fixers == "people"
+        how = Options(root=Path.cwd(), seed=seed, scripted=not people, webhook=webhook or "")
+        hidden = people if blind is None else blind
+        folder = _play(production, how, standby, quiet=quiet or as_json, blind=hidden)
     from gameday.drills.conclusion import conclude
 
     found = conclude(folder, names=names)
@@ -126,15 +137,14 @@ def _plan(
 
 
 def _play(
-    production: Production, seed: int, scripted: bool, webhook: str, quiet: bool, standby: Standby
+    production: Production, options: Options, standby: Standby, *, quiet: bool, blind: bool
 ) -> DrillFolder:
     import anyio
 
     from gameday.drills.live import open_view
-    from gameday.drills.stage import Options, run_drill
+    from gameday.drills.stage import run_drill
 
-    options = Options(root=Path.cwd(), seed=seed, scripted=scripted, webhook=webhook)
-    with open_view(production.scenario, quiet=quiet) as view:
+    with open_view(production.scenario, quiet=quiet, blind=blind) as view:
         return anyio.run(run_drill, production, options, view, standby)
 
 
