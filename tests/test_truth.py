@@ -35,11 +35,15 @@ TOLERANCE = EVERY
 @pytest.mark.sandbox
 @pytest.mark.slow
 def test_true_instants_lie_inside_the_stated_ones(tmp_path: Path) -> None:
-    found = play_all(DRILLS, keep=tmp_path)
-    assert not found.failed
-    for result in found.results:
-        if not result.scored:
-            continue  # too short, or a machine too busy to measure: the drill itself says so
+    for attempt in ("first", "second"):
+        found = play_all(DRILLS, keep=tmp_path / attempt)
+        assert not found.failed
+        # The others are too short, or say themselves that the machine was too busy to measure.
+        scored = [result for result in found.results if result.scored]
+        if len(scored) >= 3:
+            break
+    assert len(scored) >= 2, [describe(result) for result in found.results]
+    for result in scored:
         assert result.seen, describe(result)
         assert abs(result.onset.distance) <= TOLERANCE, describe(result)
         assert abs(result.end.distance) <= TOLERANCE, describe(result)
