@@ -28,6 +28,8 @@ def due_date(severity: str, date: datetime.date) -> datetime.date:
 
 def action_items(case: Case) -> tuple[ActionItem, ...]:
     """What to do about what was seen, most urgent first; at most one item for each cause."""
+    if case.whole_control and not case.findings("poorly", "lucky", "surprise", "validity"):
+        return ()
     items: dict[str, ActionItem] = {}
     for rule in _RULES:
         for item in rule(case):
@@ -306,8 +308,7 @@ def _pages(case: Case) -> Iterator[ActionItem]:
 
 
 def _hints(case: Case) -> Iterator[ActionItem]:
-    asked = case.verbs("hint")
-    if asked:
+    if case.hints:
         yield _item(
             case,
             "hints-to-runbook",
@@ -315,7 +316,7 @@ def _hints(case: Case) -> Iterator[ActionItem]:
             kind="respond",
             owner=_ON_CALL,
             priority="medium",
-            why=f"{figures.count(len(asked), 'hint')} asked for, the first at {case.clock(asked[0].at)}.",
+            why=f"{figures.count(len(case.hints), 'hint')} given, the first at {case.clock(case.hints[0].at)}.",
             proof=_proof(
                 "identified-in-time",
                 "On-call finds the cause without a hint.",
@@ -361,6 +362,8 @@ def _unexplained(case: Case, incident: Incident) -> str:
 
 def _inconclusive(case: Case) -> Iterator[ActionItem]:
     for score in case.verdicts(Verdict.INCONCLUSIVE):
+        if case.whole_control and score.expect.startswith("time_to_"):
+            continue  # without an incident there was nothing to time, and nothing is amiss
         yield _item(
             case,
             f"measure-{score.id}",

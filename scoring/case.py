@@ -155,6 +155,23 @@ class Case:
         return [said for said in self.said if said.verb in verbs]
 
     @functools.cached_property
+    def hints(self) -> list[Noted]:
+        """The hints that were given; asking after the last of the scenario's gives none."""
+        answers = [note for note in self.of(Noted) if note.kind == "hint"]
+        return answers[: len(self.scenario.hints)]
+
+    @functools.cached_property
+    def about_hints(self) -> str:
+        """What was asked for and given, in a phrase; empty if nothing was asked for."""
+        asked, given = len(self.verbs("hint")), len(self.hints)
+        if not asked:
+            return ""
+        words = f"{asked} hint{'' if asked == 1 else 's'} asked for"
+        if given >= asked:
+            return words
+        return f"{words}, {given} given" if given else f"{words}, and there was none to give"
+
+    @functools.cached_property
     def hands(self) -> list[SandboxChanged]:
         """What somebody other than ourselves did to the sandbox; not what followed from it."""
         return [
@@ -228,13 +245,12 @@ class Case:
 
     @functools.cached_property
     def services(self) -> list[Service]:
-        """The services concerned, those that were hit first; owner and tier where the journal tells."""
+        """The services concerned, those that were meant to be hit first; owner and tier where the journal tells."""
         known = self._declared
-        hit = dict.fromkeys(
-            name for target in self._targets for name in _services_of(target, known)
-        )
+        hit = {n for i in self.injected for n in _services_of(i.target, known)}
+        meant = [name for target in self._targets for name in _services_of(target, known)]
         probed = [sli.service for sli in self.scenario.slis.values() if sli.service]
-        names = dict.fromkeys([*hit, *probed, *known])
+        names = dict.fromkeys([*meant, *probed, *known])
         return [
             Service(
                 name,
@@ -283,6 +299,11 @@ class Case:
         wall = self.wall(0.0)
         bounded = min(max(wall, 0.0), 250_000_000_000.0) if math.isfinite(wall) else 0.0
         return datetime.datetime.fromtimestamp(bounded, datetime.UTC).date()
+
+    @property
+    def whole_control(self) -> bool:
+        """Was it a control drill that ran to its end?"""
+        return self.score.ended == "control-over" and not self.injected
 
     def named(self, incident: Incident) -> str:
         """How to speak of an incident: nothing more is needed where there is one."""

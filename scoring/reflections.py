@@ -192,11 +192,9 @@ def _pages(case: Case) -> list[Cell]:
     ]
     failed = sorted({name for alert in case.score.alerts for name in alert.failed_channels})
     lines += [f"The channel {name} did not deliver." for name in failed]
-    hints = case.verbs("hint")
-    if hints:
-        lines.append(
-            f"What was needed stood in no runbook: {figures.count(len(hints), 'hint')} asked for."
-        )
+    if case.hints:
+        given = figures.count(len(case.hints), "hint")
+        lines.append(f"What was needed stood in no runbook: {given} given.")
     return lines
 
 
@@ -261,8 +259,7 @@ def _capital(text: str) -> str:
 
 
 def _asked(case: Case) -> str:
-    hints = len(case.verbs("hint"))
-    return f" {figures.count(hints, 'hint')} asked for." if hints else ""
+    return f" {_capital(case.about_hints)}." if case.about_hints else ""
 
 
 def _whys_of_false_alarm(case: Case) -> list[Why]:
@@ -369,8 +366,7 @@ def _people_lesson(case: Case) -> str:
         return "No fixer took part."
     updates = len(case.verbs("update"))
     given = f"{figures.count(updates, 'update')} given" if updates else "No update given"
-    hints = len(case.verbs("hint"))
-    asked = f"{figures.count(hints, 'hint')} asked for" if hints else "no hint asked for"
+    asked = case.about_hints or "no hint asked for"
     roles = listed(dict.fromkeys(said.role for said in case.said)) or "nobody"
     scripted = all(said.scripted for said in case.said) and bool(case.said)
     who = (
@@ -412,17 +408,15 @@ def _from_evidence(case: Case) -> list[str]:
         and case.anyone
     ):
         asked.append("No diagnosis was recorded. How was it decided what to do?")
-    if case.verbs("hint"):
+    if case.hints:
         asked.append("Which knowledge did the hints stand in for, and where does it belong?")
     if any(i.relapses for i in case.score.incidents):
         asked.append("How could we have seen that the first mitigation would not hold?")
     if case.impacts:
         asked.append("Who needed to know, and did not hear of it?")
-    if not case.injected and not case.score.incidents:
-        asked.append(
-            "What does this drill need before it can begin?"
-            if case.score.exit_code
-            else "What did the control show about the way we measure?"
-        )
+    if case.score.begun is None:
+        asked.append("What does this drill need before it can begin?")
+    elif case.whole_control and not case.score.incidents:
+        asked.append("What did the control show about the way we measure?")
     asked.append("What surprised you?")
     return list(dict.fromkeys(asked))[:10]

@@ -23,7 +23,7 @@ from gameday.scoring.render.html import to_html
 from gameday.scoring.render.json import to_json
 from gameday.scoring.render.junit import to_junit
 from gameday.scoring.render.markdown import to_markdown
-from gameday.scoring.score import Verdict
+from gameday.scoring.score import Finding, HypothesisScore, Verdict
 from tests.drill_examples import EXAMPLES, Example, journal, nobody, node_failure, scenario
 
 EVERY = pytest.mark.parametrize("name", EXAMPLES)
@@ -322,3 +322,61 @@ def test_a_wall_clock_out_of_the_calendar_ends_nothing() -> None:
     wild = tuple(msgspec.structs.replace(event, wall=9e15) for event in example.events)
     for render in _RENDERERS:
         render(of(Example(example.scenario, wild, example.score)))
+
+
+# Nothing is said that did not happen.
+
+
+def everything(document: Debrief) -> str:
+    return " ".join(to_markdown(document).split())
+
+
+def asking(*hints: str) -> Example:
+    """The node's failure, in which a hint is asked for twice."""
+    base = node_failure()
+    asked: list[ev.Event] = []
+    for number, at in enumerate((22.0, 23.0)):
+        text = hints[number] if number < len(hints) else "There is no further hint."
+        asked.append(ev.Said(at=at, verb="hint", role="fixer"))
+        asked.append(ev.Noted(at=at + 0.01, kind="hint", text=text))
+    return Example(scenario(hints=list(hints)), journal(*base.events, *asked), base.score)
+
+
+def test_a_hint_asked_for_in_vain_gave_nothing_away() -> None:
+    document = of(asking())
+    text = everything(document)
+    assert "2 hints asked for, and there was none to give" in text
+    for words in ("stood in no runbook", "hints gave away", "hints stand in for"):
+        assert words not in text
+
+
+def test_only_hints_that_were_given_belong_into_the_runbook() -> None:
+    text = everything(of(asking("Look at the gateway.")))
+    assert "2 hints asked for, 1 given" in text
+    assert "What was needed stood in no runbook: 1 hint given" in text
+    assert "Write into the runbook what the hints gave away" in text
+
+
+def test_a_control_that_ran_to_its_end_asks_for_nothing_to_begin() -> None:
+    example = EXAMPLES["control"]()
+    open_verdict = HypothesisScore(
+        "noticed", "We know.", "time_to_detect <= 15s", Verdict.INCONCLUSIVE, "No incident."
+    )
+    own = Finding("own-cpu", "validity", "Gameday itself used 10 % of the CPU time.")
+    for findings in ((), (own,)):
+        score = msgspec.structs.replace(
+            example.score, exit_code=3, hypotheses=(open_verdict,), findings=findings
+        )
+        document = of(Example(example.scenario, example.events, score))
+        assert document.action_items == ()
+        assert "before it can begin" not in everything(document)
+
+
+def test_what_never_began_asks_what_it_needs() -> None:
+    assert "What does this drill need before it can begin?" in everything(made("unhealthy-start"))
+
+
+def test_only_what_was_injected_hit_a_service() -> None:
+    assert "hit by a fault" not in everything(made("unhealthy-start"))
+    assert not any(hit for *_, hit in made("unhealthy-start").drill.services)
+    assert "api (team-shop, tier 1, hit by a fault)" in everything(of(node_failure()))
