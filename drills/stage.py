@@ -88,7 +88,8 @@ async def run_drill(
 
     Raises:
         Refused: if a safety check says no; nothing was touched.
-        GamedayError: if the sandbox cannot be brought up; nothing is left of it.
+        GamedayError: if the drill cannot be played; nothing is left of it. A sandbox that does
+            not start is none of these: that is the drill's outcome, in its record.
         UndoFailed: if something could not be put back; says how to do it by hand.
     """
     if (stop := state.blocked()) is not None:
@@ -223,6 +224,9 @@ class _Play:
         try:
             owners = [runner_id, *([self.watchdog.process] if self.watchdog.process else [])]
             box = await self._bring_up(owners)
+            if box is None:
+                why = "unhealthy-start"
+                return None
             runner = await self._runner(box)
             self.interruption.runner = runner
             if self.interruption.received:
@@ -251,7 +255,8 @@ class _Play:
         why = await self.watchdog.wait_lost()
         self.interruption.stop("watchdog-lost", why)
 
-    async def _bring_up(self, owners: list[ProcessId]) -> Sandbox:
+    async def _bring_up(self, owners: list[ProcessId]) -> Sandbox | None:
+        """The sandbox; None if it does not start, which the record then says."""
         if self.production.teardown:
             step = TearDown(tag=self.reference.options.get("tag", self.folder.id))
             what = "the sandbox"
@@ -259,7 +264,11 @@ class _Play:
         if self.interruption.received:
             raise Stopped
         with anyio.CancelScope() as self.interruption.scope:
-            box = await self.production.bring_up(self.folder, self.reference, owners)
+            try:
+                box = await self.production.bring_up(self.folder, self.reference, owners)
+            except GamedayError as error:
+                self.emit(events.Problem(at=self.now(), where="sandbox", what=str(error)))
+                return None
             box.drill = self.folder.id
             return box
         raise Stopped

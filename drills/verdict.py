@@ -12,8 +12,9 @@ from rich.text import Text
 from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
 from gameday.injectors.errors import UndoFailed
+from gameday.scoring.events import why_not_started
 from gameday.scoring.render.figures import timing
-from gameday.scoring.score import Incident, Score, State, Verdict
+from gameday.scoring.score import Incident, State, Verdict
 
 __all__ = ["show_verdict"]
 
@@ -45,7 +46,7 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     console = Console(width=width, highlight=False)
     score = found.score
     console.print()
-    console.print(Text(_headline(score), style="bold"))
+    console.print(Text(_headline(found), style="bold"))
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(ratio=1)
@@ -72,7 +73,10 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     console.print(Text(f"         {_short(folder.debrief('md'))}", style="dim"))
 
 
-def _headline(score: Score) -> str:
+def _headline(found: Conclusion) -> str:
+    score = found.score
+    if score.exit_code == 3 and why_not_started(found.events):
+        return "The drill did not begin: the sandbox did not start."
     if score.ended == "died" and score.exit_code == 70:
         return "The drill's runner died; everything was put back, and the record goes as far as it got."
     if score.exit_code == 0 and not score.hypotheses:

@@ -47,6 +47,8 @@ class Ground:
 
 def ground(facts: Facts, period: tuple[float, float] | None) -> Ground:
     """What the drill's course allows to conclude."""
+    if facts.not_started:
+        return Ground(None, "The sandbox did not start.")
     if facts.begun is None or period is None:
         return Ground(None, "The steady state never held, so the scenario did not begin.")
     slept = [s for s in facts.suspends if s.at > facts.begun and s.at <= facts.cut.at]
@@ -208,8 +210,9 @@ def _check_sli(facts: Facts, base: Ground, hypothesis: Hypothesis) -> Hypothesis
         # A breach that was over before still is in the first windows.
         clear = [p for p in counted if not found or p.clock >= begin + track.sli.over]
         return _score(hypothesis, _SUPPORTED, _kept(bound, facts, clear or counted))
-    # What the breach was is judged up to the end of counting; when it ended, by all that followed.
-    ended = {e.first.sent: e for e in excursions(track, bound)}
+    # What the breach was is judged up to the end of counting; when it ended, by all that was
+    # sent before our revert.
+    ended = {e.first.sent: e for e in excursions(track, bound, cut=facts.cut.at)}
     breaches = [ended.get(e.first.sent, e) for e in breaches]
     return _score(
         hypothesis,

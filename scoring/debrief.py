@@ -16,7 +16,7 @@ from gameday.scoring.appendix import appendix
 from gameday.scoring.blame import Blame, blame
 from gameday.scoring.case import Case, listed
 from gameday.scoring.document import Cell, Debrief, DrillFacts, Facts, Mono
-from gameday.scoring.events import Event
+from gameday.scoring.events import Event, why_not_started
 from gameday.scoring.picture import picture
 from gameday.scoring.redaction import clean_document, people, without_names
 from gameday.scoring.reflections import reflections
@@ -118,7 +118,7 @@ def _head(case: Case) -> Facts:
     if scenario.roles:
         roles = [f"{role}: {who}" for role, who in sorted(scenario.roles.items())]
         rows.append(("Roles", "; ".join(roles)))
-    rows.append(("Outcome", _OUTCOMES.get(case.score.ended, case.score.ended)))
+    rows.append(("Outcome", _outcome(case)))
     return Facts(tuple(rows))
 
 
@@ -126,6 +126,12 @@ def _service(name: str, owner: str, tier: str, hit: bool) -> str:
     facts = [owner, f"tier {tier}" if tier.isdigit() else tier, "hit by a fault" if hit else ""]
     known = ", ".join(fact for fact in facts if fact)
     return f"{name} ({known})" if known else name
+
+
+def _outcome(case: Case) -> str:
+    if case.score.ended == "unhealthy-start" and why_not_started(case.events):
+        return "not begun: the sandbox did not start"
+    return _OUTCOMES.get(case.score.ended, case.score.ended)
 
 
 def _summary(case: Case) -> tuple[str, str]:
@@ -140,6 +146,8 @@ def _capital(text: str) -> str:
 def _happened(case: Case) -> str:
     score = case.score
     if score.ended == "unhealthy-start":
+        if why_not_started(case.events):
+            return "nothing was injected, because the sandbox did not start"
         return "nothing was injected, because the steady state did not hold at the start"
     if score.ended == "died":
         cause = f", after {causes(case)}" if causes(case) else ""

@@ -47,6 +47,7 @@ __all__ = [
     "TargetChecked",
     "decode",
     "encode",
+    "why_not_started",
 ]
 
 JOURNAL_VERSION = 1
@@ -298,7 +299,11 @@ class AbortAsked(_Event, frozen=True, kw_only=True):
 
 
 class Problem(_Event, frozen=True, kw_only=True):
-    """Something of ours did not work: ``where`` (``probe``, ``load``, ``channel`` …) and what."""
+    """Something did not work: ``where`` (``probe``, ``load``, ``channel`` …) and what.
+
+    Before ``steadying`` begins, ``sandbox`` means that it did not start, which is no fault of
+    ours; all else is (`why_not_started`).
+    """
 
     where: str
     what: str
@@ -317,7 +322,8 @@ class DrillEnded(_Event, frozen=True, kw_only=True):
 
     Attributes:
         why: ``resolved``, ``all-clear``, ``hard-stop``, ``control-over``, ``aborted``,
-            ``unhealthy-start`` or ``failed``.
+            ``unhealthy-start`` (the sandbox did not start, or the steady state never held) or
+            ``failed``.
         steady_after: Did the steady state hold again after everything was put back? None: it
             was not looked, because nothing was broken.
         own_cpu: CPU seconds that the runner and its helpers used.
@@ -356,6 +362,17 @@ Event = (
     | Noted
     | DrillEnded
 )
+
+
+def why_not_started(events: Iterable[Event]) -> str:
+    """Why the sandbox did not start, with what it printed last; empty if it did."""
+    for event in events:
+        if isinstance(event, PhaseBegan) and event.phase != "starting":
+            return ""
+        if isinstance(event, Problem) and event.where == "sandbox":
+            return event.what
+    return ""
+
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

@@ -33,6 +33,7 @@ from gameday.scoring.events import (
     SandboxChanged,
     Suspended,
     TargetChecked,
+    why_not_started,
 )
 from gameday.scoring.instants import Cut, instant
 from gameday.scoring.samples import Track
@@ -190,6 +191,7 @@ class Facts:
     suspends: list[Suspended] = field(default_factory=list)
     aborts: list[AbortAsked] = field(default_factory=list)
     begun: float | None = None
+    not_started: str = ""
     reverting: float | None = None
     verifying: float | None = None
     drill: DrillEnded | None = None
@@ -232,6 +234,7 @@ def read(scenario: Scenario, events: Sequence[Event]) -> Facts:
             _take(facts, event)
         facts.end = max(facts.end, event.at)
     facts.tracks = {name: Track.of(name, sli, samples[name]) for name, sli in scenario.slis.items()}
+    facts.not_started = why_not_started(events)
     facts.cut = _cut(facts)
     _acknowledge(facts)
     return facts

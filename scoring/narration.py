@@ -87,6 +87,7 @@ class Narrator:
         self._targets: dict[str, str] = {}
         self._pages: dict[str, str] = {}
         self._seen: set[str] = set()
+        self._starting = True
 
     def _target(self, injection: str) -> str:
         return self._targets.get(injection, injection)
@@ -111,6 +112,7 @@ class Narrator:
             case ev.DrillStarted():
                 yield told("drill", f"Drill {event.id} of {event.scenario} starts.")
             case ev.PhaseBegan():
+                self._starting = event.phase == "starting"
                 why = f" ({event.why})" if event.why else ""
                 yield told("drill", f"{_PHASES.get(event.phase, f'Phase: {event.phase}')}{why}.")
             case ev.LoadStarted():
@@ -179,6 +181,10 @@ class Narrator:
                 )
             case ev.AbortAsked():
                 yield told("drill", f"Abort, asked by {event.by}: {event.why}")
+            case ev.Problem(where="sandbox") if self._starting:
+                what, _, rest = event.what.partition("\n")
+                text = f"The sandbox did not start: {what.rstrip('.:')}"
+                yield told("drill", text + (":" if rest.strip() else "."), quote=rest.strip())
             case ev.Problem():
                 yield told("drill", f"A problem of ours ({event.where}): {event.what}")
             case ev.Noted():

@@ -18,7 +18,10 @@ OWN_CPU_LIMIT = 0.10
 
 def _start(e: Evidence) -> Iterator[Finding]:
     facts = e.facts
-    if facts.ended == "unhealthy-start":
+    if facts.ended == "unhealthy-start" and facts.not_started:
+        why = _first_line(facts.not_started)
+        yield validity("not-started", f"The sandbox did not start, so nothing was injected: {why}.")
+    elif facts.ended == "unhealthy-start":
         yield validity(
             "unhealthy-start",
             "The steady state did not hold at the start, so nothing was injected.",
@@ -62,7 +65,8 @@ def _measuring(e: Evidence) -> Iterator[Finding]:
             f"More than one incident was open when “{said.verb}” was said, so it counts for none.",
             said.at,
         )
-    problems = sorted(e.facts.problems, key=lambda p: p.where)
+    ours = (p for p in e.facts.problems if p.what != e.facts.not_started)
+    problems = sorted(ours, key=lambda p: p.where)
     for where, group in groupby(problems, key=lambda p: p.where):
         known = list(group)
         times = "" if len(known) == 1 else f" ({len(known)} times; the first is shown)"

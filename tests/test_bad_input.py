@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Terminal, no_traceback
+from gameday.drills.folder import list_drills
+from gameday.scoring import events
+from gameday.scoring.narration import Narrator
+from tests.commands import Terminal, assert_nothing_left, no_traceback
 
 AT_ONCE = 5.0
 """Seconds, start-up of the interpreter on a busy machine included."""
@@ -271,3 +275,42 @@ def test_a_bad_option_is_refused_before_anything_is_started(
     assert re.search(says, done.stderr), done.stderr
     assert not (terminal.cwd / ".gameday").exists()
     assert not terminal.state.exists()
+
+
+# A sandbox that does not start is the user's to mend, and the record says so
+
+
+@pytest.mark.sandbox
+def test_a_service_that_ends_at_once_is_no_fault_of_ours(terminal: Terminal) -> None:
+    terminal.say("init", ".")
+    declared = terminal.cwd / "sandbox.yaml"
+    declared.write_text(declared.read_text().replace("/service.py", "/serv.py"))
+    done = terminal.gameday("run", "first.yaml", timeout=90)
+    (folder,) = list_drills(terminal.cwd)
+    debrief = json.loads(folder.debrief("json").read_text())
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 3, done.stderr
+    assert "serv.py" in done.stderr, "the end of the service's log"
+    assert "of ours" not in done.stdout + done.stderr
+    assert debrief["drill"]["exit_code"] == 3
+    assert debrief["drill"]["outcome"] == "unhealthy-start"
+    assert {h["evidence"] for h in debrief["hypotheses"]} == {"The sandbox did not start."}
+    found = {finding["id"] for finding in debrief["findings"]}
+    assert "not-started" in found
+    assert not found & {"failed", "own-problem"}
+    assert "Gameday itself failed" not in terminal.gameday("debrief").stdout
+    assert f"{folder.id}  exit 3" in terminal.say("list")
+    assert_nothing_left(terminal, folder.id)
+
+
+def test_only_a_fault_of_ours_is_told_as_ours() -> None:
+    def told(where: str, *phases: str) -> str:
+        narrator = Narrator()
+        for phase in phases:
+            list(narrator.tell(events.PhaseBegan(at=0.0, phase=phase)))
+        (found,) = narrator.tell(events.Problem(at=1.0, where=where, what="it broke"))
+        return found.text
+
+    assert told("sandbox", "starting") == "The sandbox did not start: it broke."
+    assert "of ours" in told("sandbox", "starting", "steadying")
+    assert "of ours" in told("drill", "starting")

@@ -150,7 +150,10 @@ def _play(
 
 def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
     from gameday.drills.verdict import show_verdict
+    from gameday.scoring.events import why_not_started
 
+    if why := why_not_started(found.events):
+        click.echo(f"gameday: the sandbox did not start: {why}", err=True)
     if not as_json:
         show_verdict(found, folder, _width())
         return
