@@ -259,6 +259,7 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
 
 
 def _restart_command(slot: str, sandbox: SandboxRef) -> str:
-    """How an attached process is started, as the user said it on the command line."""
+    """How an attached process is started: as the user said, else as it had been started."""
     attached = msgspec.json.decode(sandbox.options.get("attached", "{}"))
-    return shlex.join(attached.get(slot.removesuffix("-1"), {}).get("restart", ()))
+    one = attached.get(slot.removesuffix("-1"), {})
+    return shlex.join(one.get("restart") or one.get("command", ()))

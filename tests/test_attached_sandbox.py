@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from gameday.drills.standby import Standby
-from gameday.injectors.errors import SandboxError, Unsupported, UsageError
+from gameday.injectors.errors import Refused, SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.base import Change
@@ -263,3 +263,134 @@ def test_the_restart_command_runs_where_it_was_given(
             assert (tmp_path / "web-1.log").read_text().strip() == str(here)
 
     anyio.run(test)
+
+
+@pytest.mark.parametrize("restart", ["/nonexistent", "no-such-program-here", "/etc/passwd", " "])
+def test_a_restart_command_that_cannot_run_is_refused(
+    tmp_path: Path, word: str, restart: str
+) -> None:
+    with sleeping(word) as (child,), pytest.raises(UsageError, match="restart command"):
+        AttachedSandbox.attach({"web": str(child.pid)}, {"web": restart}, log_dir=tmp_path)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    ("restart", "why"),
+    [
+        ("/bin/false", "ended with code 1"),
+        ("/bin/true", "ended with code 0"),
+        ("sh -c 'sleep 0.1; exit 3'", "ended with code 3"),
+        ("sh -c 'kill -KILL $$'", "ended with code -9"),
+    ],
+)
+def test_a_restart_that_fills_no_slot_has_failed(
+    tmp_path: Path,
+    word: str,
+    restart: str,
+    why: str,
+    elsewhere: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        with sleeping(word) as (child,):
+            box = attach(tmp_path, str(child.pid), restart)
+            if elsewhere:
+                monkeypatch.chdir(tmp_path)
+            kill(child)
+            with pytest.raises(SandboxError, match=why) as caught:
+                await box.run_step(StartSlot("web-1"))
+            assert restart in caught.value.hint
+            assert (await box.processes.status("web-1")).process is None
+
+    anyio.run(test)
+
+
+def test_a_program_that_vanished_meanwhile_is_told_also_elsewhere(
+    tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        with sleeping(word) as (child,):
+            program = tmp_path / "start"
+            program.symlink_to("/bin/sleep")
+            box = attach(tmp_path, str(child.pid), f"{program} 600")
+            program.unlink()
+            monkeypatch.chdir(tmp_path)
+            kill(child)
+            with pytest.raises(SandboxError, match="is not there, or not a program") as caught:
+                await box.run_step(StartSlot("web-1"))
+            assert f"{program} 600" in caught.value.hint
+
+    anyio.run(test)
+
+
+def test_a_restart_command_may_daemonise(tmp_path: Path, word: str) -> None:
+    """Its child fills the slot, and the command itself ends well."""
+
+    async def test() -> None:
+        with sleeping(word) as (child,):
+            program = f"import os, time; os.fork() and os._exit(0); time.sleep(600) # {word}"
+            restart = shlex.join([sys.executable, "-S", "-c", program, word])
+            box = attach(tmp_path, str(child.pid), restart)
+            kill(child)
+            assert (await box.run_step(StartSlot("web-1"))).outcome is Outcome.PUT_BACK
+            assert (await box.processes.status("web-1")).state == "running"
+
+    anyio.run(test)
+
+
+def test_a_service_manager_may_start_it_later(tmp_path: Path, word: str) -> None:
+    """Its process carries no mark of ours, and comes after the command has ended."""
+
+    async def test() -> None:
+        with sleeping(word) as (child,):
+            start = shlex.join(argv(word))
+            script = f"(sleep 0.3; exec env -u GAMEDAY_ATTACHED {start}) >/dev/null 2>&1 &"
+            manager = shlex.join(["env", "-u", "GAMEDAY_ATTACHED", "sh", "-c", script])
+            box = attach(tmp_path, str(child.pid), manager)
+            kill(child)
+            assert (await box.run_step(StartSlot("web-1"))).outcome is Outcome.PUT_BACK
+            assert (await who(box)).pid != child.pid
+
+    anyio.run(test)
+
+
+def test_what_must_not_be_broken_is_refused(tmp_path: Path) -> None:
+    for pid, why in (
+        (1, "init"),
+        (os.getpid(), "Gameday itself"),
+        (os.getppid(), "runs Gameday"),
+    ):
+        with pytest.raises(Refused, match=why) as caught:
+            attach(tmp_path, str(pid))
+        assert caught.value.exit_code == 6
+    kernel = [pid for pid in process.processes() if process.is_kernel_thread(pid)]
+    assert os.getpid() not in kernel
+    for pid in kernel[:1]:
+        with pytest.raises(Refused, match="kernel"):
+            attach(tmp_path, str(pid))
+    with Standby.start() as standby, pytest.raises(Refused, match="watchdog"):
+        attach(tmp_path, str(standby.pid))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's process takes root to make")
+def test_who_may_not_signal_it_is_refused(tmp_path: Path, word: str) -> None:
+    """As somebody else, in a process of its own."""
+    program = f"""
+import os, sys
+from pathlib import Path
+from gameday.injectors.errors import Refused
+from gameday.injectors.sandbox.attached import AttachedSandbox
+os.setresuid(65534, 65534, 65534)
+try:
+    AttachedSandbox.attach({{"web": sys.argv[1]}}, {{}}, log_dir=Path({str(tmp_path)!r}))
+except Refused as error:
+    print(error.message)
+"""
+    with sleeping(word) as (child,):
+        told = subprocess.run(
+            [sys.executable, "-c", program, str(child.pid)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "another user's" in told.stdout

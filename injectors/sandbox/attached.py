@@ -11,6 +11,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from gameday.injectors.errors import SandboxError, UsageError
+from gameday.injectors.errors import Refused, SandboxError, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Sandbox, Slot
 from gameday.injectors.sandbox.process import signal_slot
@@ -40,6 +41,10 @@ __all__ = ["AttachedSandbox"]
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _LOOK_EVERY = 0.05
+_SETTLED = 0.4
+"""Seconds that a process must have filled its slot for it to count as started again."""
+_HANDED_OVER = 1.0
+"""Seconds that a restart command which ended well (a service manager's) has until a process is there."""
 _WATCHDOG = "gameday.drills.watchdog"
 _LACKS = {
     "holds": "an attached process is started by others, who cannot be kept from it",
@@ -139,8 +144,7 @@ def _resolve(name: str, wanted: str) -> ProcessId:
         who = process.process_id(int(wanted))
         if who is None:
             raise UsageError(f"{name}: no process has the pid {wanted}")
-        if not _is_ours(who.pid) and os.geteuid() != 0:
-            raise UsageError(f"{name}: process {wanted} is another user's")
+        _refuse_vital(name, who.pid)
         return who
     found = _search(wanted)
     if not found:
@@ -151,14 +155,88 @@ def _resolve(name: str, wanted: str) -> ProcessId:
         raise UsageError(
             f"{name}: {len(found)} processes match {wanted!r}; name one, by its pid\n  {_show(found)}"
         )
+    _refuse_vital(name, found[0].pid)
     return found[0]
+
+
+def _refuse_vital(name: str, pid: int) -> None:
+    """Keep off what must not be broken, or cannot be.
+
+    Raises:
+        Refused: with the reason.
+    """
+    why = _vital(pid)
+    if why:
+        raise Refused(
+            f"{name}: process {pid} {why}", hint="Name a process that may be broken: your server's."
+        )
+
+
+def _vital(pid: int) -> str:
+    if pid == 1:
+        return "is the init process: the whole machine or container ends with it"
+    if process.is_kernel_thread(pid):
+        return "is a thread of the kernel"
+    if pid == os.getpid():
+        return "is Gameday itself"
+    if pid in _ancestors():
+        return "runs Gameday: it started the shell or program that runs this drill"
+    if _guards(pid):
+        return "is the watchdog of a drill"
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return "is another user's, and may not be signalled"
+    except ProcessLookupError:
+        return "has just ended"
+    return ""
+
+
+def _read_restart(name: str, restart: str) -> tuple[str, ...]:
+    """The words of a restart command that can be run.
+
+    Raises:
+        UsageError: if it is none: there would be no way back.
+    """
+    try:
+        argv = tuple(shlex.split(restart))
+    except ValueError as error:
+        raise UsageError(f"{name}: the restart command cannot be read: {error}") from None
+    if not argv:
+        raise UsageError(f"{name}: the restart command is empty")
+    try:
+        _program(name, argv, os.getcwd())  # noqa: PTH109 - a string is wanted
+    except SandboxError:
+        raise UsageError(
+            f"{name}: the restart command's program {argv[0]!r} is not there, or cannot be run",
+            hint="Give its path; what needs a shell is written as --restart "
+            f"{name}=\"sh -c 'COMMAND'\".",
+        ) from None
+    return argv
+
+
+def _program(name: str, argv: Sequence[str], folder: str) -> str:
+    """The path of a restart command's program.
+
+    Raises:
+        SandboxError: if there is none that can be run.
+    """
+    # With a slash it is relative to the folder, else it is searched for on PATH.
+    wanted = os.path.join(folder, argv[0]) if os.sep in argv[0] else argv[0]  # noqa: PTH118
+    found = shutil.which(wanted)
+    if found is None:
+        raise SandboxError(
+            f"{name} cannot be started again: {argv[0]} is not there, or not a program",
+            hint=f"Start it by hand: {shlex.join(argv)}",
+        )
+    return found
 
 
 class AttachedSandbox(Sandbox):
     """Processes attached by name.
 
     How undo steps end: StartSlot (and RunCommand) is ``put-back`` if nothing filled the
-    slot and the restart command was run, ``nothing`` if the first process or one that we
+    slot, the restart command was run, and a process then fills it; ``nothing`` if the first process or one that we
     started runs, ``taken-over`` if another one does. SignalProcess is ``put-back``,
     ``nothing`` if the process is as it should be or gone, ``taken-over`` if another one
     fills the slot.
@@ -187,13 +265,15 @@ class AttachedSandbox(Sandbox):
             log_dir: Where the output of what those commands start goes.
 
         Raises:
-            UsageError: if a name or a search does not lead to exactly one process.
+            UsageError: if a name or a search does not lead to exactly one process, or a
+                restart command is none.
+            Refused: if it leads to a process that must not be broken: init, Gameday itself.
         """
         attached = {}
         for name, wanted in processes.items():
             if not _NAME.fullmatch(name):
                 raise UsageError(f"{name!r} cannot name a process; use letters, digits and dashes")
-            attached[name] = cls._attachment(name, wanted, restarts.get(name, ""), log_dir)
+            attached[name] = cls._attachment(name, wanted, restarts.get(name), log_dir)
         unknown = sorted(set(restarts) - set(processes))
         if unknown:
             raise UsageError(f"a restart command names {', '.join(unknown)}, which is not attached")
@@ -202,12 +282,9 @@ class AttachedSandbox(Sandbox):
         return cls(SandboxRef("attached", f"attached:{process.boot_id()}:{pids}", "", options))
 
     @staticmethod
-    def _attachment(name: str, wanted: str, restart: str, log_dir: Path) -> _Attachment:
+    def _attachment(name: str, wanted: str, restart: str | None, log_dir: Path) -> _Attachment:
         first = _resolve(name, wanted)
-        try:
-            argv = tuple(shlex.split(restart))
-        except ValueError as error:
-            raise UsageError(f"{name}: the restart command cannot be read: {error}") from None
+        argv = () if restart is None else _read_restart(name, restart)
         return _Attachment(
             first=first,
             command=_command(first.pid),
@@ -327,9 +404,9 @@ class AttachedSandbox(Sandbox):
         match step:
             case StartSlot(slot):
                 name = self._name(slot)
-                return self._start(name, self._attached[name].restart)
+                return await self._start(name, self._attached[name].restart)
             case RunCommand(slot, argv):
-                return self._start(self._name(slot), argv)
+                return await self._start(self._name(slot), argv)
             case SignalProcess():
                 return self._signal_back(step)
             case TearDown():
@@ -349,7 +426,7 @@ class AttachedSandbox(Sandbox):
         signal_slot(step.process, step.signal)
         return StepResult(Outcome.PUT_BACK, f"{signals.Signals(step.signal).name} was sent")
 
-    def _start(self, name: str, argv: Sequence[str]) -> StepResult:
+    async def _start(self, name: str, argv: Sequence[str]) -> StepResult:
         who = self._who(name)
         if who is not None:
             first = who == self._attached[name].first
@@ -361,12 +438,38 @@ class AttachedSandbox(Sandbox):
                 f"{name} is gone, and no command is known that starts it again",
                 hint=f"Start it by hand. It was: {shlex.join(self._attached[name].command)}",
             )
-        self._now[name] = self._spawn(name, argv)
+        self._now[name] = command = self._spawn(name, argv)
+        await self._settle(name, command, argv)
         return StepResult(Outcome.PUT_BACK, f"the restart command was run: {shlex.join(argv)}")
+
+    async def _settle(self, name: str, command: ProcessId, argv: Sequence[str]) -> None:
+        """Wait until a process fills the slot and stays: the command itself, or what it starts.
+
+        Raises:
+            SandboxError: if none does.
+        """
+        filler, since, ended, code = None, time.monotonic(), None, None
+        while True:
+            if ended is None and not process.is_alive(command):
+                ended, code = time.monotonic(), _reap(command.pid)
+            who, now = self._who(name), time.monotonic()
+            if who is None or who != filler:
+                filler, since = who, now
+            elif now - since >= _SETTLED:
+                return
+            if who is None and ended is not None and (code or now - ended >= _HANDED_OVER):
+                how = "" if code is None else f" with code {code}"
+                raise SandboxError(
+                    f"{name} is gone: the restart command ended{how}, and no process is there; "
+                    f"what it said is in {self._attached[name].log}",
+                    hint=f"Start it by hand: {shlex.join(argv)}",
+                )
+            await anyio.sleep(_LOOK_EVERY)
 
     def _spawn(self, name: str, argv: Sequence[str]) -> ProcessId:
         """Start a process that outlives us, in a session of its own, its output in a file."""
         one = self._attached[name]
+        _program(name, argv, one.folder)  # within a shell nobody would hear of it
         os.makedirs(os.path.dirname(one.log), exist_ok=True)  # noqa: PTH103, PTH120 - strings
         if one.folder != os.getcwd():  # noqa: PTH109 - the same
             argv = ["/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", one.folder, *argv]
@@ -392,3 +495,12 @@ class AttachedSandbox(Sandbox):
             ) from error
         stat = process.read_stat(pid)
         return ProcessId(process.boot_id(), pid, stat.started if stat is not None else 0)
+
+
+def _reap(pid: int) -> int | None:
+    """The exit code of a child that has ended (a signal's is negative); None if that is unknown."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if ended else None

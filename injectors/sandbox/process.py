@@ -27,6 +27,7 @@ __all__ = [
     "find_by_session",
     "has_environment",
     "is_alive",
+    "is_kernel_thread",
     "is_stopped",
     "process_id",
     "processes",
@@ -41,6 +42,7 @@ __all__ = [
 
 _DEAD = "ZXx"
 _STOPPED = "Tt"
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD, of the flags in proc(5)
 _EXEC_TRIES, _EXEC_PAUSE = 4, 0.0005
 
 
@@ -112,6 +114,16 @@ def _is(process: ProcessId, stat: Stat | None) -> bool:
 def is_alive(process: ProcessId) -> bool:
     """Whether that very process still runs (stopped counts; a zombie does not)."""
     return _is(process, read_stat(process.pid))
+
+
+def is_kernel_thread(pid: int) -> bool:
+    """Whether it is one of the kernel's own threads."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    flags = int(text[text.rindex(b")") + 2 :].split()[6])
+    return bool(flags & _KERNEL_THREAD)
 
 
 def state(process: ProcessId) -> str:
