@@ -15,10 +15,14 @@ __all__ = ["impact", "seconds_outside", "sli_score"]
 
 
 def seconds_outside(spells: Sequence[Spell], until: float) -> tuple[float, float]:
-    """Seconds outside the bounds up to ``until``, low and high."""
+    """Seconds outside the bounds up to ``until``, low and high.
+
+    What had not come back by then was outside at least up to its last sample against the bound.
+    """
     low = high = 0.0
     for spell in spells:
-        end_low = until if spell.end is None else min(spell.end.low, until)
+        last = max(part.last.sent for part in spell.parts)
+        end_low = min(last if spell.end is None else spell.end.low, until)
         end_high = until if spell.end is None else min(spell.end.high, until)
         low += max(0.0, end_low - spell.onset.high)
         high += max(0.0, end_high - spell.onset.low)
@@ -79,7 +83,7 @@ def counted_points(track: Track, begin: float, end: float) -> list[Point]:
 def sli_score(facts: Facts, track: Track, period: tuple[float, float] | None) -> SliScore:
     """One SLI: its series for the picture, and when it was outside the steady state."""
     bounds = [b for b in facts.scenario.steady_bounds if b.name == track.name]
-    found = [e for bound in bounds for e in excursions(track, bound)]
+    found = [e for bound in bounds for e in excursions(track, bound, cut=facts.cut.at)]
     counted = counted_points(track, *period) if period else []
     towards = bounds[0] if bounds else _default_bound(track)
     return SliScore(

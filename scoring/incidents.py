@@ -100,7 +100,7 @@ def spells(facts: Facts, bounds: Iterable[Comparison]) -> list[Spell]:
         excursion
         for bound in bounds
         if bound.name in facts.tracks
-        for excursion in excursions(facts.tracks[bound.name], bound)
+        for excursion in excursions(facts.tracks[bound.name], bound, cut=facts.cut.at)
         if excursion.first.sent < facts.cut.at
         and (excursion.end is None or excursion.end.high > facts.begun)
     ]

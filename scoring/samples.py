@@ -248,14 +248,21 @@ class _Run:
 
 
 def excursions(
-    track: Track, bound: Comparison, points: Sequence[Point] | None = None
+    track: Track,
+    bound: Comparison,
+    points: Sequence[Point] | None = None,
+    *,
+    cut: float = math.inf,
 ) -> list[Excursion]:
     """The excursions of an SLI out of a bound, in order; see the module for what they are.
 
     Args:
         points: The part of the track to judge (`Track.until`); default: all of it.
+        cut: When we put things back. What was sent since then shows what our revert did:
+            an excursion that was not back inside by then has no end.
     """
     judged = track.points if points is None else points
+    judged = [p for p in judged if p.sample.sent < cut]
     against = breaks(track.sli, bound)
     runs = _runs(judged, bound, against, track.sli.over)
     if not runs:
@@ -269,7 +276,9 @@ def excursions(
             sli=track.name,
             bound=bound,
             onset=_onset(run, good, sent, track),
-            end=_end(run, run.back, good, bad, sent, track.q) if run.back else None,
+            end=_end(run, run.back, good, bad, sent, track.q)
+            if run.back and run.back.clock <= cut
+            else None,
             first=run.first.sample,
             last=run.last.sample,
             worst=run.worst,

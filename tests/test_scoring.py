@@ -808,6 +808,43 @@ def test_impact_counts_what_lies_between_inject_and_restored() -> None:
     assert "unwatched-endpoint" in ids(found)
 
 
+def test_what_only_our_revert_ended_was_outside_up_to_the_hard_stop() -> None:
+    """Each third request fails until we put things back: the samples after it date no end."""
+    half = {"id": "half", "claim": "Half of it works.", "expect": "availability >= 90%"}
+    found = (
+        Journal(scenario(hypotheses=[half]))
+        .frame(60)
+        .probed(66, Outage(20.05, 60.01, "some"))
+        .injected(20, 60.2, undone=60)
+        .alert(23)
+        .score()
+    )
+    [(_, end)] = found.slis[0].outside
+    assert end is None
+    low, high = found.impact.outside
+    assert low <= 60 - 20.05 <= high
+    assert low >= 60 - 0.2 - 20.3
+    assert "still outside at the hard stop" in found.hypotheses[0].evidence
+    assert timing(found, "mitigate").state is State.CENSORED
+
+
+def test_failures_too_few_to_be_dated_after_the_cut_leave_the_end_open() -> None:
+    """The last failure comes 1.5 s before the hard stop; the window is back inside after it."""
+    found = (
+        Journal(scenario())
+        .frame(60)
+        .probed(66, Outage(20.05, 58.5))
+        .injected(20, 60.2, undone=60)
+        .score()
+    )
+    [(_, end)] = found.slis[0].outside
+    assert end is None
+    low, high = found.impact.outside
+    # It may have been outside up to the hard stop, and was up to the last failure.
+    assert low == pytest.approx(58.5 - 20.05, abs=0.15)
+    assert high == pytest.approx(60 - 20.05, abs=0.1)
+
+
 def test_a_rule_that_should_have_fired_and_one_that_could_not() -> None:
     rules = [
         RULE,
