@@ -19,6 +19,7 @@ __all__ = [
     "split_lines",
     "storage_hint",
     "sync_directory",
+    "write_private",
 ]
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: space beyond the end of file, without making it longer
@@ -98,6 +99,17 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         os.close(fd)
     sync_directory(path.parent)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file for us alone (0600); not synced.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:  # noqa: PTH123 - it is open already
+        file.write(data)
 
 
 def split_lines(data: bytes) -> tuple[list[bytes], bytes]:

@@ -12,6 +12,7 @@ from functools import partial
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from gameday.drills.armed_injection import (
     EFFECT_TIMEOUT,
@@ -249,4 +250,4 @@ class Injections:
             self._errands.fail(f"undo of {armed.name}", error)
             seen = f"{type(error).__name__}: {error}"
             return Undone(armed.injection.id, Outcome.FAILED, seen)
-        return Undone(id=result.id, outcome=Outcome.FAILED, detail=seen, by=result.by)
+        return msgspec.structs.replace(result, outcome=Outcome.FAILED, detail=seen)

@@ -28,6 +28,7 @@ from gameday.drills.channels import Book, write_book
 from gameday.drills.channels.file import File
 from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
+from gameday.drills.durable import write_private
 from gameday.drills.fixers import Knowledge, ScriptedFixer
 from gameday.drills.folder import DrillFolder
 from gameday.drills.inbox import Entry, say
@@ -120,9 +121,9 @@ async def _play(
     standby: Standby | None,
 ) -> DrillFolder:
     folder = DrillFolder.create(options.root, datetime.now(UTC))
-    folder.scenario.write_text(production.source, encoding="utf-8")
+    write_private(folder.scenario, production.source.encode())
     if production.runbook:
-        (folder.path / RUNBOOK).write_text(production.runbook, encoding="utf-8")
+        write_private(folder.path / RUNBOOK, production.runbook.encode())
     reference = production.reference(folder)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))

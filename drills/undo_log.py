@@ -95,7 +95,7 @@ class UndoLog:
         if undone.outcome is not Outcome.FAILED:
             self._armed.pop(undone.id, None)
         try:
-            await self._append(undone)
+            await self._append(self._stamped(undone))
         except StorageError as error:
             self.unrecorded.append(error)
 
@@ -107,8 +107,14 @@ class UndoLog:
         result = await undo_one(armed, box, resolve_page=self._resolve_page)
         if result.outcome is Outcome.FAILED:
             result = await undo_one(armed, box, resolve_page=self._resolve_page)
+        return self._stamped(result)
+
+    def _stamped(self, undone: Undone) -> Undone:
+        """With its instant, unless it has one."""
+        if undone.wall:
+            return undone
         now = time.monotonic() - self._zero
-        return msgspec.structs.replace(result, at=round(now, 6), wall=round(time.time(), 6))
+        return msgspec.structs.replace(undone, at=round(now, 6), wall=round(time.time(), 6))
 
     async def _append(self, record: Armed | Undone) -> None:
         line = msgspec.json.encode(record)

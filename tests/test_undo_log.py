@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import anyio
@@ -228,3 +229,18 @@ def test_no_record_no_injection_and_no_disk_stops_an_undo(tmp_path: Path) -> Non
 def test_it_is_private(tmp_path: Path) -> None:
     UndoLog(tmp_path / "undo.jsonl").close()
     assert (tmp_path / "undo.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.anyio
+async def test_every_undone_record_has_its_instant(tmp_path: Path) -> None:
+    path = tmp_path / "undo.jsonl"
+    log = UndoLog(path, zero=time.monotonic() - 5)
+    for name in "ab":
+        await log.arm(armed(name))
+    await log.undone(Undone("a", Outcome.NOTHING, "never sent"))
+    await log.undone(Undone("b", Outcome.PUT_BACK, at=3.0, wall=4.0))
+    log.close()
+    bare, stamped = read_undo_log(path, tmp_path / "recovery.jsonl").undone
+    assert bare.at >= 5
+    assert abs(bare.wall - time.time()) < 60
+    assert (stamped.at, stamped.wall) == (3.0, 4.0)

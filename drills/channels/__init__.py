@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gameday.drills.durable import write_private
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.undo import Outcome, ResolvePage, StepResult
 
@@ -31,7 +32,7 @@ class Book(msgspec.Struct):
 
 def write_book(folder: Path, book: Book) -> None:
     """Keep the channels of a drill; the folder is private, as a webhook's URL may be a secret."""
-    (folder / "pages.json").write_bytes(msgspec.json.encode(book))
+    write_private(folder / "pages.json", msgspec.json.encode(book))
 
 
 def read_book(folder: Path) -> Book | None:
