@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from gameday.scenarios.expressions import Comparison
 from gameday.scoring.checks import worst_value
+from gameday.scoring.events import LoadBucket
 from gameday.scoring.facts import Facts
 from gameday.scoring.incidents import Spell
 from gameday.scoring.samples import Point, Track, excursions
 from gameday.scoring.score import Impact, SliScore
 
 __all__ = ["impact", "seconds_outside", "sli_score"]
+
+BUCKET = 0.1
+"""Seconds in a bucket of the load."""
 
 
 def seconds_outside(spells: Sequence[Spell], until: float) -> tuple[float, float]:
@@ -34,19 +38,29 @@ def impact(facts: Facts, period: tuple[float, float] | None, steady: Sequence[Sp
     if period is None:
         return Impact(0, 0, (0.0, 0.0), {})
     begin, end = period
-    # A bucket counts by its middle, so that each is in or out as a whole.
-    inside = [b for b in facts.buckets if begin <= b.start + 0.05 < end]
+    inside = [b for b in facts.buckets if _counts(b, begin, end)]
     failed = sum(max(0, b.failed) for b in inside)
     return Impact(
         requests=failed + sum(max(0, b.ok) for b in inside),
         failed=failed,
         outside=seconds_outside(steady, facts.cut.at),
-        error_budget=_budgets(facts, begin, end),
-        errors=_errors(facts, begin, end),
+        error_budget=_budgets(facts),
+        errors=_errors(facts, inside),
     )
 
 
-def _budgets(facts: Facts, begin: float, end: float) -> dict[str, float]:
+def _counts(bucket: LoadBucket, begin: float, end: float) -> bool:
+    """Each bucket is in or out as a whole.
+
+    The one in which the fault struck is in: what failed in it cannot have failed before.
+    At the end its middle decides.
+    """
+    return begin < bucket.start + BUCKET and bucket.start + BUCKET / 2 < end
+
+
+def _budgets(facts: Facts) -> dict[str, float]:
+    """Bad samples over the allowance of the whole drill, so that who mitigates sooner burns less."""
+    begin, end = facts.cut.at if facts.begun is None else facts.begun, facts.cut.at
     found: dict[str, float] = {}
     for bound in facts.scenario.steady_bounds:
         track = facts.tracks.get(bound.name)
@@ -60,17 +74,20 @@ def _budgets(facts: Facts, begin: float, end: float) -> dict[str, float]:
     return found
 
 
-def _errors(facts: Facts, begin: float, end: float) -> dict[str, int]:
-    """Failed requests by endpoint, with the names of the errors met there."""
+def _errors(facts: Facts, inside: Sequence[LoadBucket]) -> dict[str, int]:
+    """Failed requests by endpoint, with the names of the errors met there.
+
+    An error stands only in the first bucket that met it, which may lie outside the period.
+    """
     failed: dict[str, int] = {}
-    names: dict[str, list[str]] = {}
+    for bucket in inside:
+        if bucket.failed > 0:
+            failed[bucket.endpoint] = failed.get(bucket.endpoint, 0) + bucket.failed
+    names: dict[str, set[str]] = {}
     for bucket in facts.buckets:
-        if not begin <= bucket.start + 0.05 < end or bucket.failed <= 0:
-            continue
-        failed[bucket.endpoint] = failed.get(bucket.endpoint, 0) + bucket.failed
-        names.setdefault(bucket.endpoint, []).extend(bucket.errors)
+        names.setdefault(bucket.endpoint, set()).update(bucket.errors)
     return {
-        f"{endpoint}: {', '.join(sorted(set(names[endpoint])))}".removesuffix(": "): count
+        f"{endpoint}: {', '.join(sorted(names[endpoint]))}".removesuffix(": "): count
         for endpoint, count in sorted(failed.items())
     }
 

@@ -194,8 +194,8 @@ class Impact(msgspec.Struct, frozen=True):
     Attributes:
         requests, failed: Requests of the load from the first inject to restored or our revert.
         outside: Seconds outside the steady state, low and high.
-        error_budget: Share of bad samples over that which the steady state allows, per SLI:
-            1.0 is the whole budget of the drill's own period. Only shares with a lower bound
+        error_budget: Bad samples over what the steady state allows from the scenario's start to the
+            drill's end, per SLI: 1.0 is the whole budget of the drill's length. Only shares with a lower bound
             under 100 % have one.
         errors: Failed requests by endpoint, with the short names of the errors met there.
     """

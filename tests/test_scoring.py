@@ -803,9 +803,34 @@ def test_impact_counts_what_lies_between_inject_and_restored() -> None:
     low, high = found.impact.outside
     assert low <= 40 - 20.05 <= high
     assert high - low < 0.2
-    # All samples of the period were bad, one in a hundred may be.
-    assert found.impact.error_budget["availability"] == pytest.approx(100, rel=0.02)
+    # Bad for 20 of the drill's 50 seconds, one sample in a hundred may be.
+    assert found.impact.error_budget["availability"] == pytest.approx(40, rel=0.02)
     assert "unwatched-endpoint" in ids(found)
+
+
+def test_who_mitigates_sooner_burns_less_of_the_budget() -> None:
+    burnt = [usual(end=end).score().impact.error_budget["availability"] for end in (30.0, 40.0)]
+    assert burnt == pytest.approx([20, 40], rel=0.02)
+
+
+def test_the_bucket_in_which_the_fault_struck_counts_and_names_its_error() -> None:
+    """Called at 20, in the second half of a bucket."""
+    journal = usual().load(10, 19.94)
+    errors = {"refused": "connection refused"}
+    journal.add(
+        ev.LoadBucket(at=20.04, start=19.94, endpoint="GET /", ok=1, failed=1, errors=errors),
+        ev.LoadBucket(at=20.14, start=20.04, endpoint="GET /", ok=0, failed=2),
+    )
+    found = journal.score()
+    assert found.impact.failed == 3
+    assert found.impact.requests == 4
+    assert found.impact.errors == {"GET /: refused": 3}
+
+
+def test_an_error_first_met_before_the_fault_keeps_its_name() -> None:
+    journal = usual().load(15, 15.1, failed=1)
+    journal.add(ev.LoadBucket(at=21.1, start=21, endpoint="GET /", ok=0, failed=2))
+    assert journal.score().impact.errors == {"GET /: refused": 2}
 
 
 def test_what_only_our_revert_ended_was_outside_up_to_the_hard_stop() -> None:
