@@ -26,7 +26,7 @@ from gameday.scoring.narration import changed, spoken
 from gameday.scoring.render import figures
 from gameday.scoring.score import AlertScore, Incident, Instant, SliScore, State, Timing, Verdict
 
-__all__ = ["TIMING_NAMES", "accounts", "verdict_counts"]
+__all__ = ["TIMING_NAMES", "accounts", "causes", "measured", "reached", "verdict_counts"]
 
 TIMING_NAMES = (
     ("time_to_detect", "Time to detect", "onset", "detect"),
@@ -57,6 +57,35 @@ _STEPS = (
     ("mitigate", "until it was mitigated"),
     ("restore", "until it was restored"),
 )
+
+
+_TIMED = {
+    "detect": "time_to_detect",
+    "ack": "time_to_acknowledge",
+    "identify": "time_to_identify",
+    "mitigate": "time_to_mitigate",
+    "restore": "time_to_restore",
+    "all_clear": "time_to_all_clear",
+}
+
+
+def measured(incident: Incident, step: str) -> bool:
+    """Was the time to a step (``detect``, ``mitigate`` …) measured?"""
+    timing = incident.timings.get(_TIMED[step])
+    return timing is not None and timing.state is State.MEASURED
+
+
+def reached(case: Case, incident: Incident, step: str, done: str, *, since: str = "") -> str:
+    """As a clause, when a step was done, also where no duration to it can be known."""
+    timing, when = incident.timings.get(_TIMED[step]), incident.instants.get(step)
+    if timing is not None and timing.state is not State.UNKNOWN:
+        return figures.to_timing(done, timing, since=since)
+    if when is not None and when.source != "self-healed":
+        return f"{done} at {case.clock((when.low + when.high) / 2)}"
+    note = f": {timing.note}" if timing is not None and timing.note else ""
+    if step == "detect" or case.score.ended == "died":
+        return f"not known whether it was {done}{note}"
+    return f"not {done} within the drill{note}"
 
 
 def accounts(case: Case) -> list[Section]:
@@ -317,7 +346,7 @@ def _detection_finding(case: Case) -> str:
     if timing is None or len(case.impacts) > 1:
         return ""
     if timing.state is not State.MEASURED:
-        return _sentence(figures.to_timing("detected", timing))
+        return _sentence(reached(case, incident, "detect", "detected"))
     left, detect = incident.instants.get("impact"), incident.instants.get("detect")
     if left and detect and detect.high < left.low:
         lead = figures.timing(span(detect, left))
@@ -375,9 +404,11 @@ def response(case: Case) -> Section | None:
 
 
 def _where_time_went(incident: Incident) -> list[tuple[Cell, ...]]:
-    """The steps between instants that happened, as long as they come in this order."""
+    """The steps whose time was measured, as long as they come in this order."""
     known = [
-        (incident.instants[name], words) for name, words in _STEPS if name in incident.instants
+        (incident.instants[name], words)
+        for name, words in _STEPS
+        if name in incident.instants and (name == "onset" or measured(incident, name))
     ]
     steps: list[tuple[Cell, ...]] = []
     for (begin, _), (end, words) in itertools.pairwise(known):
@@ -436,11 +467,12 @@ def mitigation(case: Case) -> Section | None:
             continue
         prefix = f"Incident {incident.number}" if len(case.impacts) > 1 else "Measured"
         when = incident.instants.get("mitigate")
-        text = _sentence(figures.to_timing("mitigated", timing))
+        text = _sentence(reached(case, incident, "mitigate", "mitigated"))
         if when is not None and timing.state is State.MEASURED:
             text = f"inside acceptable bounds from {case.instant(when)} on"
         source = f", by {timing.source}" if timing.source and timing.state is State.MEASURED else ""
-        note = f". {_sentence(timing.note)}" if timing.note else ""
+        said = not timing.note or text.endswith(timing.note)
+        note = "" if said else f". {_sentence(timing.note)}"
         rows.append((prefix, f"{text}{source.replace('by self-healed', 'self-healed')}{note}"))
         if incident.relapses:
             rows.append(("Relapses", figures.count(incident.relapses, "time")))

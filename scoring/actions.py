@@ -135,8 +135,12 @@ def _impact_first(case: Case) -> Iterator[ActionItem]:
         timing = incident.timings.get("time_to_detect")
         detect = incident.instants.get("detect")
         if timing is not None and timing.state is State.CENSORED:
+            late = figures.to_timing("detected", timing)
+            name = case.named(incident)
             why = (
-                f"Nothing told of {case.named(incident)}: {figures.to_timing('detected', timing)}."
+                f"{name[:1].upper()}{name[1:]} was {late}."
+                if case.told(incident)
+                else f"Nothing told of {name}: {late}."
             )
         elif detect is not None and detect.source and detect.source not in ("monitoring", "alert"):
             why = f"The {detect.source} noticed {case.named(incident)} before any alert on an SLI did."
@@ -183,7 +187,13 @@ def _slow_response(case: Case) -> Iterator[ActionItem]:
     yield from _late(
         case,
         "time_to_mitigate",
-        "Make the step that helped one command, at the top of the runbook, or let the system take it itself",
+        "Make the step that helped one command, at the top of the runbook, or let the system take it itself"
+        if any(
+            i.instants["mitigate"].source == "fixers"
+            for i in case.impacts
+            if "mitigate" in i.instants
+        )
+        else "Find the step that cuts such an impact, and put it at the top of the runbook",
         "respond",
         case.owner,
     )

@@ -44,6 +44,9 @@ __all__ = ["Case", "Service", "listed", "quoted", "span", "what_was_done"]
 
 E = TypeVar("E")
 
+_KNOWING = ("declare", "ack", "identify", "update", "mitigate", "resolve")
+"""Who says this knows of something."""
+
 _CONSEQUENCES = ("started", "exited", "health")
 
 
@@ -299,6 +302,21 @@ class Case:
         wall = self.wall(0.0)
         bounded = min(max(wall, 0.0), 250_000_000_000.0) if math.isfinite(wall) else 0.0
         return datetime.datetime.fromtimestamp(bounded, datetime.UTC).date()
+
+    def told(self, incident: Incident) -> list[float]:
+        """When anything at all told of trouble while the incident was open, to whomever it is assigned."""
+        onset, restore = incident.instants.get("onset"), incident.instants.get("restore")
+        if onset is None:
+            return []
+        revert = next((at for name, at, _ in self.phases if name == "reverting"), self.score.end)
+        begin, end = onset.low, restore.high if restore else revert
+        alerts = [
+            max(a.fired.high, begin)
+            for a in self.score.alerts
+            if a.fired.low <= end and (a.resolved is None or a.resolved >= begin)
+        ]
+        spoken = [e.at for e in (*self.reports, *self.verbs(*_KNOWING)) if begin <= e.at <= end]
+        return sorted([*alerts, *spoken])
 
     @property
     def whole_control(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gameday.scoring.accounts import causes
+from gameday.scoring.accounts import causes, measured, reached
 from gameday.scoring.case import Case, listed, quoted, span
 from gameday.scoring.document import (
     ActionItem,
@@ -84,9 +84,12 @@ def _unknown_then(case: Case, incident: Incident) -> list[Cell]:
         return lines
     if {"onset", "detect"} <= when.keys():
         length = figures.timing(span(when["onset"], when["detect"]))
-        lines.append(f"For {length} from the onset{which}, nothing told anybody.")
-    elif "onset" in when and case.impacts:
-        lines.append(f"From the onset{which} to the end of the drill, nothing told anybody.")
+        early = any(at < when["detect"].low for at in case.told(incident))
+        how = "it was not detected" if early else "nothing told anybody"
+        lines.append(f"For {length} from the onset{which}, {how}.")
+    elif "onset" in when and incident.kind == "impact" and not case.told(incident):
+        end = "its end" if "restore" in when else "the end of the drill"
+        lines.append(f"From the onset{which} to {end}, nothing told anybody.")
     if {"detect", "identify"} <= when.keys():
         length = figures.timing(span(when["detect"], when["identify"]))
         lines.append(f"For another {length} the symptom was known and the cause was not.")
@@ -150,7 +153,9 @@ def _delays(case: Case) -> list[Cell]:
         detect = incident.timings.get("time_to_detect")
         if detect is not None and detect.state is State.CENSORED:
             lines.append(
-                f"Nothing detected {name}: alerts, declarations and reports were all absent."
+                f"No alert on an SLI, declaration or customer told of {name}."
+                if case.told(incident)
+                else f"Nothing detected {name}: alerts, declarations and reports were all absent."
             )
         elif (
             detect is not None
@@ -158,7 +163,7 @@ def _delays(case: Case) -> list[Cell]:
             and _share(incident, "onset", "detect") > 0.3
         ):
             lines.append(f"Detection took {figures.timing(detect)} of {name}.")
-        if _share(incident, "identify", "mitigate") > 0.3:
+        if measured(incident, "mitigate") and _share(incident, "identify", "mitigate") > 0.3:
             length = figures.timing(
                 span(incident.instants["identify"], incident.instants["mitigate"])
             )
@@ -216,7 +221,6 @@ def _whys_of_impact(case: Case) -> list[Why]:
     seen = f"{errors[0][0]}, {figures.count(errors[0][1], 'time')}" if errors else ""
     silent = listed(rule.name for rule in case.silent_rules) if case.unalerted else ""
     detect = incident.timings.get("time_to_detect")
-    mitigate = incident.timings.get("time_to_mitigate")
     tested = listed(quoted(s.claim) for s in case.verdicts(Verdict.REFUTED))
     return [
         Why(
@@ -231,18 +235,14 @@ def _whys_of_impact(case: Case) -> list[Why]:
         ),
         Why(
             "Why was it noticed when it was, and not earlier?",
-            (
-                f"{figures.to_timing('detected', detect)[:1].upper()}{figures.to_timing('detected', detect)[1:]}"
-                if detect
-                else "No time to detect is known"
-            )
+            _capital(reached(case, incident, "detect", "detected"))
             + (f", by {detect.source}" if detect and detect.source else "")
             + (f"; silent: {silent}" if silent else "")
             + ".",
         ),
         Why(
             "Why did it take as long as it did to cut the impact?",
-            f"{_capital(figures.to_timing('mitigated', mitigate, since='after detection')) if mitigate else 'No time to mitigate is known'}."
+            f"{_capital(reached(case, incident, 'mitigate', 'mitigated', since='after detection'))}."
             + _asked(case),
         ),
         Why(
@@ -266,8 +266,6 @@ def _whys_of_false_alarm(case: Case) -> list[Why]:
     alerts = [alert for alert in case.score.alerts if alert.incident]
     names = listed(dict.fromkeys(alert.alert for alert in alerts)) or "an alert"
     incident = next(i for i in case.score.incidents if i.kind == "false-alarm")
-    clear = incident.timings.get("time_to_all_clear")
-    ack = incident.timings.get("time_to_acknowledge")
     return [
         Why(
             f"Why could {names} fire while nothing was broken?",
@@ -275,15 +273,11 @@ def _whys_of_false_alarm(case: Case) -> list[Why]:
         ),
         Why(
             "Why was the page taken for real, or not?",
-            f"{_capital(figures.to_timing('acknowledged', ack))}."
-            if ack
-            else "No acknowledgement is known.",
+            f"{_capital(reached(case, incident, 'ack', 'acknowledged'))}.",
         ),
         Why(
             "Why did it take as long as it did to know that nothing was broken?",
-            f"{_capital(figures.to_timing('cleared', clear))}."
-            if clear
-            else "No all-clear is known.",
+            f"{_capital(reached(case, incident, 'all_clear', 'cleared'))}.",
         ),
         Why("Why does the page not say how to tell?", _verify(case)),
         Why(

@@ -23,7 +23,15 @@ from gameday.scoring.render.html import to_html
 from gameday.scoring.render.json import to_json
 from gameday.scoring.render.junit import to_junit
 from gameday.scoring.render.markdown import to_markdown
-from gameday.scoring.score import Finding, HypothesisScore, Verdict
+from gameday.scoring.score import (
+    AlertScore,
+    Finding,
+    HypothesisScore,
+    Instant,
+    State,
+    Timing,
+    Verdict,
+)
 from tests.drill_examples import EXAMPLES, Example, journal, nobody, node_failure, scenario
 
 EVERY = pytest.mark.parametrize("name", EXAMPLES)
@@ -380,3 +388,86 @@ def test_only_what_was_injected_hit_a_service() -> None:
     assert "hit by a fault" not in everything(made("unhealthy-start"))
     assert not any(hit for *_, hit in made("unhealthy-start").drill.services)
     assert "api (team-shop, tier 1, hit by a fault)" in everything(of(node_failure()))
+
+
+def unseen(*more: ev.Event, alerts: tuple[AlertScore, ...] = ()) -> Example:
+    """Nobody's drill without detection; what else happened is given."""
+    base = nobody()
+    incident = base.score.incidents[0]
+    never = Timing(State.UNKNOWN, note="it was never detected")
+    late = Timing(State.CENSORED, 170.0, 170.0, None, note="until the hard stop")
+    changed = msgspec.structs.replace(
+        incident,
+        instants={n: w for n, w in incident.instants.items() if n in ("onset", "impact")},
+        timings=dict.fromkeys(incident.timings, never) | {"time_to_detect": late},
+    )
+    score = msgspec.structs.replace(base.score, incidents=(changed,), alerts=alerts)
+    kept = [
+        e for e in base.events if not isinstance(e, ev.Reported | ev.AlertFired | ev.AlertDelivered)
+    ]
+    return Example(base.scenario, journal(*kept, *more), score)
+
+
+def test_what_was_never_mitigated_has_no_time_of_mitigation() -> None:
+    text = everything(of(unseen()))
+    assert "unknown time" not in text
+    assert "Not mitigated within the drill: it was never detected." in text
+    assert "Until it was mitigated" not in text
+
+
+def test_a_mitigation_before_any_detection_has_its_instant() -> None:
+    example = unseen()
+    incident = example.score.incidents[0]
+    instants = incident.instants | {"mitigate": Instant(30.0, 30.2, "fixers")}
+    incidents = (msgspec.structs.replace(incident, instants=instants),)
+    score = msgspec.structs.replace(example.score, incidents=incidents)
+    text = everything(of(Example(example.scenario, example.events, score)))
+    assert "Mitigated at 00:24.1" in text
+    assert "Until it was mitigated" not in text
+
+
+def test_nothing_told_anybody_only_if_nothing_did() -> None:
+    silence = "nothing told anybody"
+    synthetic = msgspec.structs.replace(
+        node_failure().score.alerts[0], source="synthetic", incident=0, resolved=None
+    )
+    before = msgspec.structs.replace(synthetic, fired=Instant(8.0, 8.0), resolved=17.0)
+    over = msgspec.structs.replace(before, resolved=10.0)
+    said = ev.Said(at=40.0, verb="declare", role="fixer")
+    earlier = ev.Said(at=10.0, verb="declare", role="fixer")
+    asked = ev.Reported(at=40.0, sender="stakeholder", text="Is it down?")
+    for told in (
+        unseen(alerts=(synthetic,)),
+        unseen(alerts=(before,)),
+        unseen(said),
+        unseen(asked),
+    ):
+        text = everything(of(told))
+        assert silence not in text
+        assert "Nothing told of" not in text
+        assert "were all absent" not in text
+    for silent in (unseen(), unseen(earlier), unseen(alerts=(over,))):
+        assert f"From the onset to the end of the drill, {silence}." in everything(of(silent))
+
+
+def test_a_step_helped_only_if_there_was_one() -> None:
+    def titles(source: str) -> str:
+        base = node_failure()
+        incident = base.score.incidents[0]
+        instants = dict(incident.instants)
+        del instants["mitigate"]
+        if source:
+            instants["mitigate"] = Instant(28.81, 28.97, source)
+        late = msgspec.structs.replace(base.score.hypotheses[2], verdict=Verdict.REFUTED)
+        score = msgspec.structs.replace(
+            base.score,
+            incidents=(msgspec.structs.replace(incident, instants=instants),),
+            hypotheses=(late,),
+        )
+        document = of(Example(base.scenario, base.events, score))
+        return " ".join(item.title for item in document.action_items)
+
+    assert "the step that helped" in titles("fixers")
+    for source in ("", "self-healed"):
+        assert "the step that helped" not in titles(source)
+        assert "Find the step that cuts such an impact" in titles(source)

@@ -138,7 +138,7 @@ def to_timing(done: str, timing_: Timing, *, since: str = "") -> str:
         early = shown.endswith("before") or shown.startswith("between")
         return f"{done} {shown} {since}" if since and not early else f"{done} after {shown}"
     if timing_.state is State.UNKNOWN:
-        return f"{done} after an unknown time"
+        return f"not known when {done}"
     return f"nothing to be {done}"
 
 
