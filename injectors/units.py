@@ -54,6 +54,8 @@ def parse_duration(text: str) -> float:
             break
         total += float(part[1]) * _SECONDS[part[2]]
         position = part.end()
+    if position == 0 and stripped[:1] in ("-", "\N{MINUS SIGN}"):
+        raise ValueError(f"{text!r} is negative; write it as 500ms, 10s, 3m or 1m30s")
     if not stripped or position < len(stripped) or not math.isfinite(total):
         raise ValueError(f"{text!r} is not a duration; write it as 500ms, 10s, 3m or 1m30s")
     return total

@@ -72,7 +72,9 @@ def _unit(found: Comparison, expected: str) -> tuple[str, str] | None:
 
 
 def _about(draft: Draft, found: Comparison) -> tuple[str, str] | None:
-    """What is wrong with a comparison on an SLI."""
+    """What is wrong with a comparison on an SLI; without any SLI, that alone is the problem."""
+    if not draft.sli_names:
+        return None
     if found.name not in draft.sli_names:
         if found.name in TIMINGS:
             return f"{found.name} is a timing; expected an SLI", did_you_mean("", draft.sli_names)
@@ -149,6 +151,8 @@ def hypotheses(draft: Draft) -> Iterator[Problem]:
             wrong = _unit(found, "duration")
         elif found.name in draft.sli_names:
             wrong = _about(draft, found)
+        elif not draft.sli_names:
+            wrong = None
         else:
             known = (*draft.sli_names, *TIMINGS)
             message = f"there is no SLI or timing {found.name!r}"

@@ -57,6 +57,7 @@ class Draft:
 
     Attributes:
         sli_names: All names under ``slis``, also of those that are not valid.
+        duration, stabilise: In seconds; None where what the file says cannot be used.
         cluster: The cluster that it breaks, as it will run; None if it is not known.
         journeys: Journeys of the sandbox's application.
     """
@@ -116,7 +117,7 @@ def sketch(root: Node, *, duration: float, stabilise: float) -> Draft:
     return Draft(
         root=root,
         sli_names=tuple(name for name, _ in slis.items()) if slis is not None else (),
-        duration=_seconds(root, "duration", duration),
+        duration=_seconds(root, "duration", duration) or None,  # none fits into 0 s
         stabilise=_seconds(root, "stabilise", stabilise),
         slis={
             name: placed

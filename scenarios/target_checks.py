@@ -19,6 +19,7 @@ from gameday.scenarios.steps import (
     Restart,
     Scale,
     Step,
+    parse_step,
     unhealthy_named,
 )
 
@@ -172,16 +173,27 @@ def _span(entry: FaultEntry) -> str:
 
 def script(draft: Draft) -> Iterator[Problem]:
     """The scripted steps name services and slots that exist."""
-    if draft.scripted is None or draft.cluster is None:
+    if draft.cluster is None:
         return
-    for index, step in enumerate(draft.scripted.value.script):
-        node = draft.scripted.at("steps", index)
-        for service in _services_named(step, draft.scripted.value.steps[index]):
+    steps = list(_steps(draft))
+    scaled = {step.service: step.replicas for _, step in steps if isinstance(step, Scale)}
+    for node, step in steps:
+        for service in _services_named(step, node.raw):
             if service not in draft.services:
                 hint = did_you_mean(service, draft.services)
                 yield problem_at(node, f"there is no service {service!r}", hint)
         if isinstance(step, Restart | Drain | Execute) and not step.slot.startswith("{{"):
-            yield from _slot_of_step(draft, step.slot, node)
+            yield from _slot_of_step(draft, step.slot, node, scaled)
+
+
+def _steps(draft: Draft) -> Iterator[tuple[Node, Step]]:
+    """Each step that is one, whatever is wrong with the others."""
+    node = draft.root.get("fixers", "scripted", "steps")
+    for entry in node.entries() if node is not None else ():
+        try:
+            yield entry, parse_step(entry.text() or "")
+        except ValueError:
+            continue
 
 
 def _services_named(step: Step, text: str) -> Iterator[str]:
@@ -190,12 +202,7 @@ def _services_named(step: Step, text: str) -> Iterator[str]:
         yield step.service
 
 
-def _slot_of_step(draft: Draft, slot: str, node: Node) -> Iterator[Problem]:
-    scaled = {
-        step.service: step.replicas
-        for step in (draft.scripted.value.script if draft.scripted is not None else ())
-        if isinstance(step, Scale)
-    }
+def _slot_of_step(draft: Draft, slot: str, node: Node, scaled: dict[str, int]) -> Iterator[Problem]:
     service, _, number = slot.rpartition("-")
     if slot not in draft.slots and int(number) > scaled.get(service, 0):
         yield problem_at(node, _no_slot(draft, slot), did_you_mean(slot, draft.slots))

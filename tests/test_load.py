@@ -417,7 +417,7 @@ reports:
         "api-1->store",
         "17:74 `jiter` is no key of faults[1]",
         "18:66 the target asks for 9, but only 3 match",
-        "20:10 reports[0].at: '-3s' is not a duration; write it as 500ms, 10s, 3m or 1m30s",
+        "20:10 reports[0].at: '-3s' is negative; write it as 500ms, 10s, 3m or 1m30s",
         "20:21 reports[0].from: found the text 'boss', expected one of customer, stakeholder",
         "20:33 reports[0].text: found the text '', expected at least one character",
     ]
@@ -469,7 +469,7 @@ CHECKS = [
     ("duration: 2m", "duration: 2m\nstabilise: 2m", "7:12", "stabilise (2 min) is not shorter"),
     ("reaction: 3s", "reaction: 30s", "34:24", "take at least 2 min 30 s"),
     ("duration: 2m", "duration: 25h", "6:11", "expected at most"),
-    ("duration: 2m", "duration: -2m", "6:11", "'-2m' is not a duration"),
+    ("duration: 2m", "duration: -2m", "6:11", "'-2m' is negative"),
     ("duration: 2m", "duration: 1:30", "6:11", "'1:30' is not a duration"),
     ("duration: 2m", "duration: 2024-01-01", "6:11", "'2024-01-01' is not a duration"),
     ("duration: 2m", "duration: yes", "6:11", "'yes' is not a duration"),
@@ -775,3 +775,45 @@ def test_every_built_in_fault_can_be_done_somewhere() -> None:
     for kind in known_kinds():
         needs = set(fault_class(kind).needs)
         assert any(needs <= able for able in PARTS.values()), kind
+
+
+# One mistake, one problem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("duration: 2m", "duration: .inf", "found the number .inf"),
+        ("duration: 2m", "duration: 0s", "expected more than 0 s"),
+        ("slis:", "sils:", "`sils` is no key"),
+    ],
+)
+def test_what_only_follows_from_a_mistake_is_not_told(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in GOOD
+    (tmp_path / "sandbox.yaml").write_text(CLUSTER)
+    (tmp_path / "visit.py").write_text("")
+    path = tmp_path / "good.yaml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    shown = [
+        problem.message for problem in caught.value.problems if "runbook" not in problem.message
+    ]
+    assert len(shown) == 1, shown
+    assert said in shown[0]
+
+
+def test_a_bad_step_hides_no_other_step(tmp_path: Path) -> None:
+    (tmp_path / "sandbox.yaml").write_text(CLUSTER)
+    (tmp_path / "visit.py").write_text("")
+    path = tmp_path / "good.yaml"
+    text = re.sub(r"(?ms)^fixers:.*?(?=^\S|\Z)", "", GOOD)
+    steps = '["restart {{ unhealthy.wbe }}", "dance", "until quiet"]'
+    path.write_text(text + f"\nfixers: {{scripted: {{steps: {steps}}}}}\n")
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    told = str(caught.value)
+    assert "there is no service 'wbe'" in told
+    assert "'dance' is no step" in told

@@ -33,11 +33,16 @@ def validate(files: tuple[str, ...], quiet: bool) -> None:
             if not quiet:
                 scenario = loaded.scenario
                 click.echo(
-                    f"{name}: fine ({len(scenario.hypotheses)} hypotheses, "
-                    f"{len(scenario.faults)} faults, {len(scenario.alerts)} alerts)"
+                    f"{name}: fine ({_count(len(scenario.hypotheses), 'hypothesis', 'hypotheses')}, "
+                    f"{_count(len(scenario.faults), 'fault')}, "
+                    f"{_count(len(scenario.alerts), 'alert')})"
                 )
     if failed:
         sys.exit(2)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 @click.command()
