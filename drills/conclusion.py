@@ -19,7 +19,7 @@ from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
 from gameday.scoring.score import Score
 from gameday.scoring.scorer import score
 
-__all__ = ["Conclusion", "conclude", "read_drill", "write_debrief"]
+__all__ = ["Conclusion", "conclude", "prepare", "read_drill", "write_debrief"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,15 @@ class Conclusion:
     score: Score
     notes: tuple[str, ...]
     outstanding: tuple[str, ...] = ()
+
+
+def prepare() -> None:
+    """Import and compile what a debrief needs: before the drill, not while people wait for it."""
+    from gameday.scoring import debrief  # noqa: F401
+    from gameday.scoring.render import html, json, junit, markdown  # noqa: F401
+
+    html.template()
+    markdown.template()
 
 
 def read_drill(folder: DrillFolder) -> Conclusion:

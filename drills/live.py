@@ -19,13 +19,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.view import View
 from gameday.injectors.units import show_duration
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
 from gameday.scoring.narration import Narrator, Told
 from gameday.scoring.render import figures
 
-__all__ = ["LiveView", "PlainView", "View", "open_view"]
+__all__ = ["LiveView", "PlainView", "open_view"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 36
@@ -50,28 +51,6 @@ def clock(seconds: float) -> str:
 def gives_away(event: events.Event, told: Told) -> bool:
     """Would a fixer learn from it what the breaker knows? What `sandbox ps` shows, they look up."""
     return isinstance(event, events.DrillStarted) or told.lane in ("fault", "sandbox")
-
-
-class View:
-    """What a drill is shown on. The base shows nothing."""
-
-    def __enter__(self) -> View:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return
-
-    def observe(self, event: events.Event) -> None:
-        """Take in an event of the journal."""
-
-    def watch(self, values: Mapping[str, float]) -> None:
-        """Where the SLIs' values are, by name, as they change."""
-
-    def tick(self, now: float) -> None:
-        """Time passes: seconds since the drill's start."""
-
-    def page(self, text: str, kind: str) -> None:
-        """A message of the terminal channel; ``kind``: ``firing``, ``resolved`` or ``report``."""
 
 
 class _Terminal(Console):
@@ -300,10 +279,8 @@ class LiveView(_Story):
         return line
 
 
-def open_view(scenario: Scenario, *, quiet: bool = False, blind: bool = False) -> View:
+def open_view(scenario: Scenario, *, blind: bool = False) -> View:
     """The view that fits where we print; ``blind``: for the eyes of those who respond."""
-    if quiet:
-        return View()
     console = _Terminal(highlight=False, stderr=False)
     if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
         return LiveView(scenario, console, blind=blind)

@@ -35,7 +35,6 @@ from gameday.drills.inbox import Entry, say
 from gameday.drills.interruption import Interruption, Stopped
 from gameday.drills.journal import Journal
 from gameday.drills.listening import listen
-from gameday.drills.live import View
 from gameday.drills.pages import DrillPages
 from gameday.drills.probes import Addresses, Probe
 from gameday.drills.production import Production
@@ -44,6 +43,7 @@ from gameday.drills.standby import Standby
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
 from gameday.drills.usage import Usage
+from gameday.drills.view import View
 from gameday.drills.watchdog import Watchdog
 from gameday.drills.watchers import watch_changes, watch_machine
 from gameday.injectors.errors import GamedayError, Refused
@@ -206,7 +206,6 @@ class _Play:
             inherit=(self.lock,),
             standby=standby,
         )
-        _prepare_debrief()
         await self.watchdog.ready()
         state.remember(msgspec.structs.replace(opened, watchdog=self.watchdog.process))
         async with anyio.create_task_group() as beside:
@@ -413,16 +412,6 @@ class _Play:
             if result.outcome is Outcome.FAILED:
                 self.emit(events.Problem(at=self.now(), where="teardown", what=result.detail))
             await self.log.undone(result)
-
-
-def _prepare_debrief() -> None:
-    """Import what the debrief needs while the watchdog starts, not while people wait for it."""
-    from gameday.drills import conclusion  # noqa: F401 - it scores
-    from gameday.scoring import debrief  # noqa: F401
-    from gameday.scoring.render import html, json, junit, markdown  # noqa: F401
-
-    html.template()
-    markdown.template()
 
 
 async def _sample(probe: Probe, runner: Runner) -> None:

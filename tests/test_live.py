@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gameday.drills.channels.message import Message, plain_text
-from gameday.drills.live import LiveView, PlainView, View, clean, clock
+from gameday.drills.live import LiveView, PlainView, clean, clock
+from gameday.drills.view import View
 from gameday.injectors.fault import Injection
 from gameday.injectors.undo import StartSlot
 from gameday.scoring import events

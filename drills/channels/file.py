@@ -28,7 +28,9 @@ class File:
         try:
             await anyio.to_thread.run_sync(_append, self.path, line)
         except OSError as error:
-            raise ChannelError(f"{self.path}: {error.strerror}", retry=False, arrived=False) from error
+            raise ChannelError(
+                f"{self.path}: {error.strerror}", retry=False, arrived=False
+            ) from error
 
 
 def _append(path: Path, line: bytes) -> None:

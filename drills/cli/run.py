@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shlex
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from gameday.drills.production import Planned, Production
     from gameday.drills.stage import Options
     from gameday.drills.standby import Standby
+    from gameday.drills.view import View
 
 __all__ = ["run"]
+
+_GARBAGE = 50_000
+"""Objects between two collections during a drill: so few that none delays a sample."""
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -141,11 +146,24 @@ def _play(
 ) -> DrillFolder:
     import anyio
 
-    from gameday.drills.live import open_view
+    from gameday.drills.conclusion import prepare
     from gameday.drills.stage import run_drill
 
-    with open_view(production.scenario, quiet=quiet, blind=blind) as view:
+    prepare()
+    gc.freeze()  # what was imported is no garbage: nothing looks at it again while we measure
+    gc.set_threshold(_GARBAGE)
+    with _open_view(production, quiet=quiet, blind=blind) as view:
         return anyio.run(run_drill, production, options, view, standby)
+
+
+def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:
+    if quiet:
+        from gameday.drills.view import View
+
+        return View()
+    from gameday.drills.live import open_view
+
+    return open_view(production.scenario, blind=blind)
 
 
 def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
