@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gameday.scoring.facts import AlertFacts, Facts
-from gameday.scoring.incidents import Draft
+from gameday.scoring.facts import AlertFacts, Facts, InjectionFacts
+from gameday.scoring.incidents import Draft, Spell
 from gameday.scoring.instants import instant, not_applicable, unknown
 from gameday.scoring.samples import Excursion, breaks
 from gameday.scoring.score import AlertScore, Incident, Instant, State, Timing
@@ -16,14 +16,19 @@ __all__ = ["alert_score", "incident"]
 
 NOTICED_FIRST = "noticed first"
 NOTHING_TO_MITIGATE = "nothing to mitigate"
+OWN_UNDO = "our own undo of the fault"
 
 
 @dataclass(frozen=True, slots=True)
 class _Mitigation:
-    """``at`` is None where it never held; ``stopped`` is when we took the fault back ourselves."""
+    """``at`` is None where it never held; ``stopped`` is when we took the fault back ourselves.
+
+    ``reverted``: when we did, if the return to the steady state is owed to that.
+    """
 
     at: Instant | None = None
     stopped: float | None = None
+    reverted: float | None = None
     relapses: int = 0
 
 
@@ -98,19 +103,30 @@ def _detect(facts: Facts, draft: Draft) -> Instant | None:
 
 
 def _mitigation(facts: Facts, draft: Draft) -> _Mitigation:
+    reverted = _reverted(facts, draft)
     if not draft.worse:
-        return _Mitigation()
+        return _Mitigation(reverted=reverted)
     relapses = _relapses(facts, draft)
     end, onset = draft.worse[-1].end, draft.worse[0].onset
-    stopped = _taken_back(facts, draft, end)
+    stopped = _taken_back(facts, draft, draft.worse[-1])
     if stopped is not None:
-        return _Mitigation(None, stopped, relapses)
+        return _Mitigation(None, stopped, reverted, relapses)
     if end is None or end.high + facts.scenario.stabilise > facts.cut.at:
-        return _Mitigation(None, None, relapses)
+        return _Mitigation(None, None, reverted, relapses)
     when = _seen_late(facts, draft, end)
-    return _Mitigation(
-        instant(when.low, when.high, _source(facts, draft, onset.low, when.high)), None, relapses
-    )
+    at = instant(when.low, when.high, _source(facts, draft, onset.low, when.high))
+    return _Mitigation(at, None, reverted, relapses)
+
+
+def _reverted(facts: Facts, draft: Draft) -> float | None:
+    """When we took a fault back in mid-drill, if the restoration is owed to that."""
+    if not draft.spells:
+        return None
+    ours = [i.put_back_by_us(facts.cut.at) for i in draft.injections]
+    if draft.restored is not None and draft.restored.source == "gameday":
+        # The last that stood against it was a fault that we took back.
+        return max((at for at in ours if at is not None), default=None)
+    return _taken_back(facts, draft, draft.spells[-1])
 
 
 def _seen_late(facts: Facts, draft: Draft, end: Instant) -> Instant:
@@ -149,11 +165,12 @@ def _relapses(facts: Facts, draft: Draft) -> int:
     return count
 
 
-def _taken_back(facts: Facts, draft: Draft, end: Instant | None) -> float | None:
-    """When we took a fault back in mid-drill, if the end of impact may be owed to that."""
+def _taken_back(facts: Facts, draft: Draft, spell: Spell) -> float | None:
+    """When we took a fault back in mid-drill, if the end of this spell may be owed to that."""
+    end = spell.end
     settled = facts.cut.at if end is None else end.high + facts.scenario.stabilise
     ours = [i.put_back_by_us(facts.cut.at) for i in draft.injections]
-    calls = [at for at in ours if at is not None and draft.worse[-1].onset.low < at < settled]
+    calls = [at for at in ours if at is not None and spell.onset.low < at < settled]
     for at in sorted(calls):
         if end is None or not facts.acts(at, end.high):
             return at
@@ -180,7 +197,7 @@ def _sourced_restore(facts: Facts, draft: Draft, mitigation: _Mitigation) -> Ins
         return when
     if mitigation.at is not None and when.low <= mitigation.at.high:
         when = instant(when.low, max(when.high, mitigation.at.high), when.source)
-    source = "gameday" if mitigation.stopped is not None else ""
+    source = "gameday" if mitigation.reverted is not None else ""
     source = source or _source(facts, draft, draft.onset.low, when.high)
     return instant(when.low, when.high, source)
 
@@ -194,7 +211,7 @@ def _timings(
         "time_to_acknowledge": _to_acknowledge(facts, draft, at),
         "time_to_identify": _to_identify(facts, draft, at),
         "time_to_mitigate": _to_mitigate(facts, draft, at, mitigation),
-        "time_to_restore": _to_restore(facts, draft, at),
+        "time_to_restore": _to_restore(facts, at, mitigation),
         "time_to_all_clear": _to_all_clear(facts, draft, at),
     }
 
@@ -209,10 +226,25 @@ def _to_detect(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
 
 
 def _undetected(facts: Facts, draft: Draft, start: Instant) -> Timing:
-    """What is over can no longer be detected: the wait ended with the incident."""
+    """What is over can no longer be detected: the wait ended with the incident, or with our undo."""
+    last = _last_ended(facts, draft)
+    if draft.kind == "no-impact" and last is not None:
+        return unknown("the fault ended before anything told of it, and was never felt")
+    ours = last.put_back_by_us(facts.cut.at) if last is not None else None
+    if ours is not None:
+        return facts.cut.censored(start, ours, OWN_UNDO)
     if draft.restored is not None:
         return facts.cut.censored(start, draft.restored.high, "it ended")
     return facts.cut.censored(start)
+
+
+def _last_ended(facts: Facts, draft: Draft) -> InjectionFacts | None:
+    """The injection that was the last to end, if all had ended before the cut."""
+    ends = [(i.ended.high, i) for i in draft.injections if i.ended is not None]
+    if not ends or len(ends) < len(draft.injections):
+        return None
+    at, last = max(ends, key=lambda end: end[0])
+    return last if at < facts.cut.at else None
 
 
 def _from_impact(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
@@ -270,7 +302,7 @@ def _to_mitigate(
     if "detect" not in at:
         return unknown("it was never detected")
     if mitigation.stopped is not None:
-        return facts.cut.censored(at["detect"], mitigation.stopped, "our own undo of the fault")
+        return facts.cut.censored(at["detect"], mitigation.stopped, OWN_UNDO)
     if when is None:
         return facts.cut.censored(at["detect"])
     if when.high < at["detect"].low:
@@ -278,10 +310,12 @@ def _to_mitigate(
     return facts.cut.measured(at["detect"], when)
 
 
-def _to_restore(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
+def _to_restore(facts: Facts, at: dict[str, Instant], mitigation: _Mitigation) -> Timing:
     if "impact" not in at:
         return not_applicable("the steady state was never left")
     detect, when = at.get("detect"), at.get("restore")
+    if mitigation.reverted is not None:
+        return facts.cut.censored(detect or at["impact"], mitigation.reverted, OWN_UNDO)
     if when is None:
         return facts.cut.censored(detect or at["impact"])
     early = detect is None or when.high < detect.low

@@ -164,9 +164,12 @@ def test_an_abort_censors() -> None:
     assert "aborted" in ids(found)
 
 
-def test_our_own_undo_in_mid_drill_censors_mitigation_but_not_restoration() -> None:
+RESTORED = {"id": "restored", "claim": "It is restored.", "expect": "time_to_restore <= 30s"}
+
+
+def test_our_own_undo_in_mid_drill_censors_mitigation_and_restoration() -> None:
     found = (
-        Journal(scenario())
+        Journal(scenario(hypotheses=[MITIGATED, RESTORED]))
         .frame(60)
         .probed(62, Outage(20.05, 40.2))
         .injected(20, 40.2, undone=40)
@@ -176,9 +179,83 @@ def test_our_own_undo_in_mid_drill_censors_mitigation_but_not_restoration() -> N
     mitigate = timing(found, "mitigate")
     assert mitigate.state is State.CENSORED
     assert mitigate.low == pytest.approx(17)
+    restored = timing(found, "restore")
+    assert restored.state is State.CENSORED
+    assert restored.low == pytest.approx(17)
+    # For the picture it stands all the same, with whose work it was.
     restore = found.incidents[0].instants["restore"]
     assert restore.source == "gameday"
     assert restore.low <= 40.2 <= restore.high
+    assert verdict(found, "mitigated") is Verdict.INCONCLUSIVE
+    assert verdict(found, "restored") is Verdict.INCONCLUSIVE
+
+
+def test_drained_by_fixers_and_then_put_back_by_us_is_mitigated_but_not_restored() -> None:
+    found = (
+        Journal(scenario())
+        .frame(60)
+        .probed(62, Outage(20.05, 28))
+        .injected(20, 40.2, undone=40)
+        .alert(23)
+        .acted(27.9, "drain")
+        .score()
+    )
+    assert timing(found, "mitigate").state is State.MEASURED
+    assert timing(found, "restore").state is State.CENSORED
+    assert timing(found, "restore").low == pytest.approx(17)
+
+
+def test_our_own_undo_is_no_restoration_where_nothing_was_unacceptable() -> None:
+    found = (
+        Journal(scenario(acceptable={"availability": ">= 50%"}, hypotheses=[RESTORED]))
+        .frame(60)
+        .probed(62, Outage(20.05, 40.2, "some"))
+        .injected(20, 40.2, undone=40)
+        .alert(23)
+        .score()
+    )
+    assert timing(found, "mitigate").state is State.NOT_APPLICABLE
+    assert timing(found, "restore").state is State.CENSORED
+    assert verdict(found, "restored") is Verdict.INCONCLUSIVE
+
+
+def test_what_somebody_else_undid_is_restored() -> None:
+    journal = usual(RESTORED)
+    found = journal.score()
+    assert timing(found, "restore").state is State.MEASURED
+    assert verdict(found, "restored") is Verdict.SUPPORTED
+
+
+QUICK = {"id": "quick", "claim": "On-call is paged at once.", "expect": "time_to_detect <= 5s"}
+
+
+def test_after_our_own_undo_nobody_waits_for_an_alert() -> None:
+    """Felt for 2 s and taken back by us, long before the hard stop."""
+    found = (
+        Journal(scenario(hypotheses=[QUICK]))
+        .frame(60)
+        .probed(62, Outage(20.05, 22.1))
+        .injected(20, 22.1, undone=22)
+        .score()
+    )
+    for name in ("detect", "detect_from_impact"):
+        assert timing(found, name).state is State.CENSORED
+        assert timing(found, name).low == pytest.approx(2, abs=0.1)
+        assert "our own undo" in timing(found, name).note
+    assert verdict(found, "quick") is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("limit", ["1s", "5s"])
+def test_a_fault_that_nobody_felt_and_that_ended_refutes_no_detection(limit: str) -> None:
+    found = (
+        Journal(scenario(hypotheses=[QUICK | {"expect": f"time_to_detect <= {limit}"}]))
+        .frame(60)
+        .probed(62)
+        .injected(20, 22.1, undone=22)
+        .score()
+    )
+    assert timing(found, "detect").state is State.UNKNOWN
+    assert verdict(found, "quick") is Verdict.INCONCLUSIVE
 
 
 def test_what_comes_after_the_cut_counts_for_nothing() -> None:
