@@ -530,7 +530,7 @@ def resolution(case: Case) -> Section | None:
 def recovery(case: Case) -> Section | None:
     """How each injection ended, and whether the steady state came back."""
     if not case.score.injections:
-        return None
+        return _recovery_of_others(case)
     rows: list[tuple[Cell, ...]] = [
         (
             Mono(injection.fault),
@@ -548,11 +548,24 @@ def recovery(case: Case) -> Section | None:
     restored = _timed(case, "time_to_restore", "restored")
     if case.ended is not None and case.ended.steady_after is not None:
         again = "held again" if case.ended.steady_after else "did not hold again"
-        blocks.append(Paragraph(f"After everything was put back, the steady state {again}."))
+        left = listed(case.left_behind) if not case.ended.steady_after else ""
+        why = f" Left behind by people, and not ours to take back: {left}." if left else ""
+        blocks.append(
+            Paragraph(f"After everything of ours was put back, the steady state {again}.{why}")
+        )
     failed = [i for i in case.score.injections if i.how == "failed"]
     if failed:
         restored = f"What was done to {listed(i.target for i in failed)} could not be put back"
     return Section("recovery", "Recovery", tuple(blocks), restored)
+
+
+def _recovery_of_others(case: Case) -> Section | None:
+    """Nothing was injected, but people's own changes outlasted the drill."""
+    left = listed(case.left_behind)
+    if not left or case.ended is None or case.ended.steady_after is not False:
+        return None
+    text = f"The steady state did not hold at the end. Left behind by people: {left}."
+    return Section("recovery", "Recovery", (Paragraph(text),))
 
 
 def _how(how: str, by: str, healthy: bool) -> str:

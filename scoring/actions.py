@@ -6,17 +6,21 @@ They are proposals: people strike out, merge and take over. None speaks of a per
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator
 
-from gameday.scoring.case import Case, quoted, what_was_done
+from gameday.scenarios.expressions import names_of, parse_comparison
+from gameday.scoring.case import Case, listed, quoted, what_was_done
+from gameday.scoring.checks import judge
 from gameday.scoring.document import ActionItem
 from gameday.scoring.render import figures
-from gameday.scoring.score import Incident, State, Verdict
+from gameday.scoring.score import AlertScore, Incident, State, Timing, Verdict
 
 __all__ = ["action_items", "due_date"]
 
 _ON_CALL = "on-call team"
 _MONITORING = "owner of the monitoring"
+_FOR_PEOPLE = "No expectation of a scenario can prove this; people must judge whether it is done."
 _PRIORITIES = ("high", "medium", "low")
 
 
@@ -38,8 +42,15 @@ def action_items(case: Case) -> tuple[ActionItem, ...]:
 
 
 def _proof(identity: str, claim: str, expect: str) -> str:
-    """A hypothesis for the scenario file."""
+    """A hypothesis for the scenario file; none without an expectation."""
+    if not expect:
+        return ""
     return f'- id: {identity}\n  claim: {claim}\n  expect: "{expect}"\n'
+
+
+def _judged(expect: str) -> str:
+    """What stands in place of a proof."""
+    return "" if expect else f" {_FOR_PEOPLE}"
 
 
 def _item(
@@ -66,9 +77,21 @@ def _item(
 
 
 def _expected(case: Case, timing: str, default: str) -> str:
-    """The scenario's own expectation of a timing, else a proposal of ours."""
-    own = [h.expect for h in case.scenario.hypotheses if h.comparison.name == timing]
-    return own[0] if own else f"{timing} {default}"
+    """The scenario's own expectation of a timing, else a proposal of ours; empty if this drill has met both.
+
+    What holds already, before anything is mended, proves nothing.
+    """
+    met = {h.id for h in case.verdicts(Verdict.SUPPORTED)}
+    own = [h for h in case.scenario.hypotheses if h.comparison.name == timing]
+    for hypothesis in own:
+        if hypothesis.id not in met:
+            return hypothesis.expect
+    expect = f"{timing} {default}"
+    found = [i.timings[timing] for i in case.score.incidents if timing in i.timings]
+    known = [t for t in found if t.state is not State.NOT_APPLICABLE]
+    bound = parse_comparison(expect)
+    holds = bool(known) and all(judge(t, bound) is Verdict.SUPPORTED for t in known)
+    return "" if holds else expect
 
 
 def _not_put_back(case: Case) -> Iterator[ActionItem]:
@@ -130,7 +153,6 @@ def _yaml(text: str) -> str:
 
 def _impact_first(case: Case) -> Iterator[ActionItem]:
     """Nothing of the team's own saw the impact, or somebody else saw it first."""
-    expect = _expected(case, "time_to_detect", "<= 15s")
     for incident in case.impacts:
         timing = incident.timings.get("time_to_detect")
         detect = incident.instants.get("detect")
@@ -146,6 +168,11 @@ def _impact_first(case: Case) -> Iterator[ActionItem]:
             why = f"The {detect.source} noticed {case.named(incident)} before any alert on an SLI did."
         else:
             continue
+        page = _page_that_fired(case, incident)
+        if page is not None:
+            yield _fire_sooner(case, incident, page, why)
+            continue
+        expect = _expected(case, "time_to_detect", "<= 15s") or _sooner(timing)
         slis = ", ".join(case.scenario.steady_state)
         yield _item(
             case,
@@ -154,9 +181,54 @@ def _impact_first(case: Case) -> Iterator[ActionItem]:
             kind="detect",
             owner=_MONITORING,
             priority="high",
-            why=why,
-            proof=_proof("impact-is-detected", "Monitoring tells of it before users do.", expect),
+            why=why + _judged(expect),
+            proof=_proof("impact-is-detected", "Impact is detected in time.", expect),
         )
+
+
+def _page_that_fired(case: Case, incident: Incident) -> AlertScore | None:
+    """The first page of a rule on an SLI of the steady state that fired in that incident."""
+    rules = {
+        rule.name
+        for rule in case.scenario.alerts
+        if rule.rule is not None
+        and not case.scenario.steady_state.keys().isdisjoint(names_of(rule.rule.condition))
+    }
+    fired = [
+        alert
+        for alert in case.score.alerts
+        if alert.alert in rules and alert.tier == "page" and alert.incident == incident.number
+    ]
+    return min(fired, key=lambda alert: alert.fired.high, default=None)
+
+
+def _fire_sooner(case: Case, incident: Incident, page: AlertScore, why: str) -> ActionItem:
+    detect = incident.timings.get("time_to_detect")
+    users = detect is not None and detect.source == "customer"
+    expect = _sooner(detect)
+    return _item(
+        case,
+        f"sooner-{page.alert.lower()}",
+        f"Let {page.alert} fire before {'users report' if users else 'people notice'}: "
+        "lower its hold time or its threshold",
+        kind="detect",
+        owner=_MONITORING,
+        priority="high",
+        why=f"{why} {page.alert} fired at {case.instant(page.fired)}.{_judged(expect)}",
+        proof=_proof(
+            "page-comes-first",
+            f"{page.alert} fires before {'the first report of a user' if users else 'people notice'}.",
+            expect,
+        ),
+    )
+
+
+def _sooner(timing: Timing | None) -> str:
+    """An expectation in whole seconds that this drill surely did not meet; empty if there is none."""
+    if timing is None or timing.state is not State.MEASURED or timing.low is None:
+        return ""
+    bound = math.ceil(timing.low) - 1
+    return f"time_to_detect <= {bound}s" if bound > 0 else ""
 
 
 def _slow_detection(case: Case) -> Iterator[ActionItem]:
@@ -228,6 +300,7 @@ def _silent(case: Case) -> Iterator[ActionItem]:
     """A rule on an SLI stayed silent while users were outside the steady state."""
     if not case.unalerted:
         return
+    expect = _expected(case, "time_to_detect", "<= 15s")
     for rule in case.silent_rules:
         yield _item(
             case,
@@ -236,17 +309,19 @@ def _silent(case: Case) -> Iterator[ActionItem]:
             kind="detect",
             owner=_MONITORING,
             priority="medium",
-            why=f"It did not fire although the steady state was left; its rule is: {rule.when}.",
+            why=f"It did not fire although the steady state was left; its rule is: {rule.when}."
+            + _judged(expect),
             proof=_proof(
                 "paged-in-time",
                 "On-call is told in time.",
-                _expected(case, "time_to_detect", "<= 15s"),
+                expect,
             ),
         )
 
 
 def _undelivered(case: Case) -> Iterator[ActionItem]:
     failed = sorted({name for alert in case.score.alerts for name in alert.failed_channels})
+    expect = _expected(case, "time_to_acknowledge", "<= 60s")
     for channel in failed:
         yield _item(
             case,
@@ -255,11 +330,11 @@ def _undelivered(case: Case) -> Iterator[ActionItem]:
             kind="respond",
             owner=_MONITORING,
             priority="high",
-            why=f"{channel} did not accept a page, after all retries.",
+            why=f"{channel} did not accept a page, after all retries.{_judged(expect)}",
             proof=_proof(
                 "page-acknowledged",
                 "A page is acknowledged in time.",
-                _expected(case, "time_to_acknowledge", "<= 60s"),
+                expect,
             ),
         )
 
@@ -319,6 +394,7 @@ def _pages(case: Case) -> Iterator[ActionItem]:
 
 def _hints(case: Case) -> Iterator[ActionItem]:
     if case.hints:
+        expect = _expected(case, "time_to_identify", "<= 60s")
         yield _item(
             case,
             "hints-to-runbook",
@@ -326,11 +402,12 @@ def _hints(case: Case) -> Iterator[ActionItem]:
             kind="respond",
             owner=_ON_CALL,
             priority="medium",
-            why=f"{figures.count(len(case.hints), 'hint')} given, the first at {case.clock(case.hints[0].at)}.",
+            why=f"{figures.count(len(case.hints), 'hint')} given, the first at {case.clock(case.hints[0].at)}."
+            + _judged(expect),
             proof=_proof(
                 "identified-in-time",
                 "On-call finds the cause without a hint.",
-                _expected(case, "time_to_identify", "<= 60s"),
+                expect,
             ),
         )
 
@@ -425,6 +502,10 @@ def _found(case: Case) -> Iterator[ActionItem]:
     for finding in case.score.findings:
         if finding.id in _FOUND:
             title, kind, owner, priority = _FOUND[finding.id]
+            why = finding.text
+            if finding.id == "unsteady-after" and case.left_behind:
+                title = "Take back what people changed in this drill, or make it part of the system"
+                why += f" Of what people changed, {listed(case.left_behind)}."
             yield _item(
                 case,
                 finding.id,
@@ -432,7 +513,7 @@ def _found(case: Case) -> Iterator[ActionItem]:
                 kind=kind,
                 owner=owner or case.owner,
                 priority=priority,
-                why=finding.text,
+                why=why,
             )
 
 

@@ -47,6 +47,8 @@ E = TypeVar("E")
 _KNOWING = ("declare", "ack", "identify", "update", "mitigate", "resolve")
 """Who says this knows of something."""
 
+_TAKEN_AWAY = {"drain": "drained", "stop": "stopped"}
+_PUT_BACK = {"undrain": "drained", "started": "stopped"}
 _CONSEQUENCES = ("started", "exited", "health")
 
 
@@ -182,6 +184,25 @@ class Case:
             for change in self.of(SandboxChanged)
             if change.by not in OURS and change.action not in _CONSEQUENCES
         ]
+
+    @functools.cached_property
+    def left_behind(self) -> list[str]:
+        """What people changed in the sandbox and nobody took back: ``gateway-1 is still drained``."""
+        away: dict[str, str] = {}
+        scaled: dict[str, tuple[str, str]] = {}
+        for change in self.of(SandboxChanged):
+            slot, action = change.slot or "the sandbox", change.action
+            if action == "scale" and (counts := re.findall(r"\d+", change.detail)):
+                if slot in scaled or change.by not in OURS:
+                    before = counts[0] if len(counts) > 1 else ""
+                    scaled[slot] = (scaled.get(slot, (before,))[0], counts[-1])
+            elif action in _PUT_BACK:
+                if away.get(slot) == _PUT_BACK[action]:
+                    del away[slot]
+            elif action in _TAKEN_AWAY and change.by not in OURS:
+                away[slot] = _TAKEN_AWAY[action]
+        left = [f"{name} was scaled to {now}" for name, (was, now) in scaled.items() if was != now]
+        return left + [f"{slot} is still {how}" for slot, how in away.items()]
 
     @functools.cached_property
     def anyone(self) -> bool:

@@ -471,3 +471,94 @@ def test_a_step_helped_only_if_there_was_one() -> None:
     for source in ("", "self-healed"):
         assert "the step that helped" not in titles(source)
         assert "Find the step that cuts such an impact" in titles(source)
+
+
+def customer_first(at: float, *, met: bool = True) -> Example:
+    """A page that fired, but after a customer had told of it ``at`` seconds after the onset."""
+    base = node_failure()
+    incident = base.score.incidents[0]
+    told = Timing(State.MEASURED, at, at - 0.05, at, "customer")
+    changed = msgspec.structs.replace(
+        incident,
+        instants=incident.instants | {"detect": Instant(16.0 + at, 16.0 + at, "customer")},
+        timings=incident.timings | {"time_to_detect": told},
+    )
+    paged = msgspec.structs.replace(
+        base.score.hypotheses[1], verdict=Verdict.SUPPORTED if met else Verdict.REFUTED
+    )
+    score = msgspec.structs.replace(
+        base.score,
+        incidents=(changed,),
+        hypotheses=(base.score.hypotheses[0], paged),
+    )
+    return Example(base.scenario, base.events, score)
+
+
+def test_a_page_that_fired_late_is_to_fire_sooner() -> None:
+    items = {item.id: item for item in of(customer_first(2.4)).action_items}
+    assert "api-node-failure/alert-on-impact" not in items
+    item = items["api-node-failure/sooner-shoperrorbudgetburn"]
+    assert item.title.startswith("Let ShopErrorBudgetBurn fire before users report")
+    assert "ShopErrorBudgetBurn fired at 00:12.6" in item.why
+    (entry,) = yaml.safe_load(item.proof)
+    assert Hypothesis.model_validate(entry).comparison.value == 2.0
+
+
+@given(st.floats(0.1, 500.0))
+def test_a_proof_is_never_what_this_drill_has_met(at: float) -> None:
+    example = customer_first(at)
+    measured = example.score.incidents[0].timings["time_to_detect"]
+    for item in of(example).action_items:
+        if item.proof and "time_to_detect" in item.proof:
+            (entry,) = yaml.safe_load(item.proof)
+            bound = Hypothesis.model_validate(entry).comparison
+            assert measured.low is not None
+            assert not bound.holds(measured.low)
+        elif "sooner" in item.id:
+            assert "people must judge" in item.why
+
+
+def test_an_alert_that_is_missing_is_still_asked_for() -> None:
+    example = customer_first(2.4)
+    score = msgspec.structs.replace(example.score, alerts=())
+    items = of(Example(example.scenario, example.events, score)).action_items
+    item = next(i for i in items if i.id == "api-node-failure/alert-on-impact")
+    assert "time_to_detect <= 2s" in item.proof
+
+
+def left(*changes: tuple[str, str, str, str]) -> str:
+    base = node_failure()
+    made = [
+        ev.SandboxChanged(at=40.0 + number / 10, action=action, slot=slot, by=by, detail=detail)
+        for number, (action, slot, by, detail) in enumerate(changes)
+    ]
+    events = [
+        msgspec.structs.replace(e, steady_after=False) if isinstance(e, ev.DrillEnded) else e
+        for e in base.events
+    ]
+    found = Finding(
+        "unsteady-after", "validity", "Everything was put back, but it did not hold again."
+    )
+    score = msgspec.structs.replace(base.score, findings=(*base.score.findings, found))
+    return everything(of(Example(base.scenario, journal(*events, *made), score)))
+
+
+def test_what_people_left_behind_is_named() -> None:
+    text = left(("scale", "api", "fixer", "3 to 0"), ("drain", "gateway-1", "fixer", ""))
+    assert text.count("api was scaled to 0 and gateway-1 is still drained") == 2
+    assert "Take back what people changed" in text
+    assert "store-1 is still stopped" in left(("stop", "store-1", "fixer", ""))
+
+
+def test_what_was_taken_back_is_not_left_behind() -> None:
+    text = left(
+        ("scale", "api", "fixer", "3 to 0"),
+        ("drain", "gateway-1", "fixer", ""),
+        ("stop", "store-1", "fixer", ""),
+        ("started", "store-1", "fixer", ""),
+        ("undrain", "gateway-1", "fixer", ""),
+        ("scale", "api", "gameday", "0 to 3"),
+        ("stop", "api-1", "gameday", ""),
+    )
+    assert "Left behind" not in text
+    assert "Find out why the steady state did not hold" in text
