@@ -448,3 +448,32 @@ def test_a_phone_never_scrolls_sideways(name: str, tmp_path: Path) -> None:
     scroll, client, narrow = browse(tmp_path, text, width=800).split()
     assert int(scroll) <= int(client) == 390 or int(scroll) <= int(client) <= 390
     assert narrow == "block"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [1000, 1280])
+@pytest.mark.parametrize("name", ["node-failure", "three-incidents", "false-alarm"])
+def test_no_table_hides_a_column_where_there_is_room(name: str, width: int, tmp_path: Path) -> None:
+    inner = to_html(made(name)).replace("&", "&amp;").replace('"', "&quot;")
+    text = (
+        f'<!DOCTYPE html><body><iframe id="page" style="width:{width}px;height:800px;border:0" '
+        f'srcdoc="{inner}"></iframe><script>addEventListener("load", () => {{'
+        'const page = document.getElementById("page").contentDocument;'
+        "const cut = [...page.querySelectorAll('.many')].filter(e => e.scrollWidth > e.clientWidth);"
+        "const root = page.documentElement;"
+        "const words = [page.querySelectorAll('.many').length > 0, "
+        "root.scrollWidth <= root.clientWidth, ...cut.map(e => e.ariaLabel)];"
+        "document.body.innerHTML = '<pre id=\"result\">' + words.join(', ') + '</pre>';});</script></body>"
+    )
+    assert browse(tmp_path, text, width=1400) == "true, true"
+
+
+def test_short_tables_stay_together_in_print() -> None:
+    text = to_html(made("hundred-notes"))
+    for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
+        rows = table.count("<tr>") - 1
+        assert table.startswith('<table class="brief">') == (rows <= 8)
+    print_rules = text[text.index("@media print") :]
+    assert "table.brief { break-inside: avoid; }" in print_rules
