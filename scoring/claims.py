@@ -68,4 +68,4 @@ def _over(facts: Facts, steady: Sequence[Spell], at: float) -> tuple[bool | None
     maybe = [i for i in facts.called if i.may_act(at, at)]
     if inside is None or maybe:
         return None, seen if inside is None else "a fault was just ending"
-    return True, f"{seen}, no alert fired and no fault was in force"
+    return True, f"{seen}, no monitoring alert was firing and no fault was in force"

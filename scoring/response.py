@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gameday.scoring.evidence import Evidence, between, moment, seconds
+from gameday.scoring.facts import is_responder
+from gameday.scoring.incidents import Draft
 from gameday.scoring.instants import show_timing
-from gameday.scoring.score import Finding, State
+from gameday.scoring.narration import changed
+from gameday.scoring.score import Finding, Incident, State
 
 __all__ = ["RULES"]
 
 QUICK_ACK = 60.0
 """Seconds within which an acknowledgement is worth a good word."""
+
+JUST_BEFORE = 1.0
+"""Seconds before an impact within which what somebody changed is named beside it."""
 
 
 def _acknowledging(e: Evidence) -> Iterator[Finding]:
@@ -49,7 +55,7 @@ def _acknowledging(e: Evidence) -> Iterator[Finding]:
 def _process(e: Evidence) -> Iterator[Finding]:
     for draft in e.drafts:
         responded = any(not said.scripted for said in draft.said)
-        if draft.kind == "impact" and responded and not draft.verbs("declare"):
+        if draft.kind == "impact" and responded and not _declared(e, draft):
             yield Finding(
                 "not-declared",
                 "surprise",
@@ -68,6 +74,19 @@ def _process(e: Evidence) -> Iterator[Finding]:
         )
 
 
+def _declared(e: Evidence, draft: Draft) -> bool:
+    """Was anything declared in the stretch in which this or an incident overlapping it was open?"""
+    since = draft.opened
+    for other in sorted(e.drafts, key=lambda d: d.opened, reverse=True):
+        if other.opened <= since <= other.closed:
+            since = other.opened
+    until = min(draft.closed, e.facts.cut.at)
+    return any(
+        said.verb == "declare" and is_responder(said) and since <= said.at <= until
+        for said in e.facts.said
+    )
+
+
 def _claimed(e: Evidence) -> Iterator[Finding]:
     words = {"mitigate": "mitigated", "resolve": "resolved", "all-clear": "all clear"}
     for claim in e.claims:
@@ -82,6 +101,16 @@ def _claimed(e: Evidence) -> Iterator[Finding]:
         else:
             identity, kind = "resolved-while-outside", "poorly"
         yield Finding(identity, kind, text, claim.at, claim.incident)
+
+
+def _before(e: Evidence, incident: Incident) -> str:
+    """What somebody did to the sandbox just before it, if anybody did."""
+    impact = incident.instants["impact"]
+    acts = e.facts.acts(impact.low - JUST_BEFORE, impact.high)
+    if not acts:
+        return ""
+    middle = (impact.low + impact.high) / 2
+    return f"; {changed(acts[-1])} {seconds(middle - acts[-1].at)} before"
 
 
 def _course(e: Evidence) -> Iterator[Finding]:
@@ -117,18 +146,20 @@ def _course(e: Evidence) -> Iterator[Finding]:
             yield Finding(
                 "cause-not-ours",
                 "surprise",
-                "The steady state was left without a fault of ours that took effect.",
+                f"The steady state was left without a fault of ours that took effect{_before(e, incident)}.",
                 moment(incident, "impact"),
                 incident.number,
             )
     for incident in e.incidents:
         cleared = incident.timings["time_to_all_clear"]
         if incident.kind == "false-alarm" and cleared.state is State.MEASURED:
+            called = "all_clear" in incident.instants
+            how = "recognised and cleared" if called else "closed, with nothing changed,"
             yield Finding(
                 "false-alarm-cleared",
                 "well",
-                f"The false alarm was recognised and cleared after {show_timing(cleared)}.",
-                moment(incident, "all_clear"),
+                f"The false alarm was {how} after {show_timing(cleared)}.",
+                moment(incident, "all_clear" if called else "resolve"),
                 incident.number,
             )
         if incident.kind == "no-impact":

@@ -16,6 +16,7 @@ __all__ = ["alert_score", "incident"]
 
 NOTICED_FIRST = "noticed first"
 NOTHING_TO_MITIGATE = "nothing to mitigate"
+HANDLED_AS_REAL = "it was handled as a real incident"
 OWN_UNDO = "our own undo of the fault"
 
 
@@ -325,15 +326,24 @@ def _to_restore(facts: Facts, at: dict[str, Instant], mitigation: _Mitigation) -
 
 
 def _to_all_clear(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timing:
+    """Of a false alarm: until it was called one, or closed with nothing changed."""
     alert = _alert(draft)
-    said = at.get("all_clear") or (at.get("resolve") if draft.kind == "false-alarm" else None)
-    if alert is None:
-        return unknown("no alert fired") if said else not_applicable("")
+    if draft.kind != "false-alarm" or alert is None:
+        return not_applicable("")
+    said = at.get("all_clear") or at.get("resolve")
     if said is None:
-        return not_applicable("") if "resolve" in at else facts.cut.censored(alert.instant)
+        return facts.cut.censored(alert.instant)
     if said.high < alert.instant.low:
         return unknown("said before the alert")
+    if "all_clear" not in at and _acted_on(facts, draft, alert.instant.low, said.high):
+        return unknown(HANDLED_AS_REAL)
     return facts.cut.measured(alert.instant, said)
+
+
+def _acted_on(facts: Facts, draft: Draft, low: float, high: float) -> bool:
+    """Was it handled as if something were broken: the sandbox changed, or a mitigation claimed?"""
+    claimed = any(low <= said.at <= high for said in draft.verbs("mitigate"))
+    return claimed or bool(facts.acts(low, high))
 
 
 def alert_score(facts: Facts, alert: AlertFacts, drafts: Sequence[Draft]) -> AlertScore:

@@ -740,6 +740,74 @@ def test_a_false_alarm_that_nobody_clears_is_censored() -> None:
     assert timing(found, "acknowledge").state is State.CENSORED
 
 
+def false_alarm() -> Journal:
+    return Journal(scenario(faults=0)).frame(60, "resolved").alert(20, source="synthetic")
+
+
+def test_a_false_alarm_closed_with_nothing_changed_is_over() -> None:
+    found = false_alarm().probed(62).said(24, "ack").said(40, "resolve").score()
+    assert timing(found, "all_clear").value == pytest.approx(20)
+    told = next(f.text for f in found.findings if f.id == "false-alarm-cleared")
+    assert "recognised" not in told
+    assert "nothing changed" in told
+
+
+@pytest.mark.parametrize("how", ["acted", "mitigate"])
+def test_a_false_alarm_handled_as_a_real_incident_was_not_cleared(how: str) -> None:
+    journal = false_alarm().probed(62).said(24, "ack").said(25, "declare").said(40, "resolve")
+    found = (journal.acted(30) if how == "acted" else journal.said(30, "mitigate")).score()
+    assert found.incidents[0].kind == "false-alarm"
+    assert timing(found, "all_clear").state is State.UNKNOWN
+    assert timing(found, "all_clear").note == "it was handled as a real incident"
+    assert "false-alarm-cleared" not in ids(found)
+
+
+def test_a_false_alarm_recognised_after_something_was_changed_is_cleared() -> None:
+    found = false_alarm().probed(62).acted(30).said(40, "all-clear").score()
+    assert timing(found, "all_clear").value == pytest.approx(20)
+
+
+def test_a_real_impact_has_no_all_clear() -> None:
+    assert timing(no_fixer().score(), "all_clear").state is State.NOT_APPLICABLE
+    assert timing(usual().said(50, "all-clear").score(), "all_clear").state is State.NOT_APPLICABLE
+
+
+def restarted_on_a_false_alarm() -> Journal:
+    """The fixers restart what was well, and the restart is felt."""
+    return (
+        false_alarm()
+        .probed(62, Outage(30.2, 35))
+        .said(24, "ack")
+        .said(25, "declare")
+        .acted(30, slot="store-1")
+        .said(33, "note")
+        .said(45, "resolve")
+    )
+
+
+def test_a_declaration_counts_for_what_follows_while_it_stands() -> None:
+    found = restarted_on_a_false_alarm().score()
+    assert [i.kind for i in found.incidents] == ["false-alarm", "impact"]
+    assert "not-declared" not in ids(found)
+    undeclared = restarted_on_a_false_alarm()
+    undeclared.events = [e for e in undeclared.events if getattr(e, "verb", "") != "declare"]
+    assert "not-declared" in ids(undeclared.score())
+
+
+def test_what_a_fixer_changed_just_before_an_impact_is_named() -> None:
+    found = restarted_on_a_false_alarm().score()
+    told = next(f.text for f in found.findings if f.id == "cause-not-ours")
+    assert "fixer restarted store-1" in told
+    assert told.endswith("before.")
+
+
+def test_a_synthetic_alert_that_fires_is_not_denied() -> None:
+    found = false_alarm().probed(62).said(40, "all-clear").score()
+    assert found.claims[0].held is True
+    assert "no alert fired" not in found.claims[0].seen
+    assert "no monitoring alert" in found.claims[0].seen
+
+
 def test_a_control_has_no_finding() -> None:
     found = (
         Journal(scenario(faults=0, hypotheses=[AVAILABLE]))
