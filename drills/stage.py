@@ -378,7 +378,7 @@ class _Play:
         self.affinity.restore()
         await self._tear_down()
         own, host = self.usage.since()
-        self.emit(events.PhaseBegan(at=self.now(), phase="ended"))
+        self.emit(events.PhaseBegan(at=self.now(), phase="ended", why=self._put_back()))
         self.emit(
             events.DrillEnded(
                 at=self.now(),
@@ -388,6 +388,12 @@ class _Play:
                 host_cpu=round(host, 3),
             )
         )
+
+    def _put_back(self) -> str:
+        """Whether it all is, in words; what is not the watchdog tries again, once we are done."""
+        if not self.log.outstanding:
+            return "Everything is put back"
+        return "Not everything could be put back"
 
     async def _close(self) -> None:
         """The record is whole: let the watchdog go, which looks once more for what is left."""

@@ -124,6 +124,8 @@ class InjectionFacts:
 
     @property
     def _detail(self) -> str:
+        if self.undone is not None and self.undone.outcome == "failed" and self.undone.detail:
+            return self.undone.detail  # with the way to do it by hand
         checked = self.checked.detail if self.checked and not self.checked.equal else ""
         return checked or (self.undone.detail if self.undone else "") or self.failed
 
@@ -290,8 +292,8 @@ def _tell(known: InjectionFacts, event: _Told) -> None:
             known.failed = event.error
         case Looked():
             known.look(event)
-        case InjectionUndone():
-            known.undone = event
+        case InjectionUndone() if known.undone is None or event.outcome != "failed":
+            known.undone = event  # a failure gives way to a later success, to nothing else
         case TargetChecked():
             known.checked = event
 

@@ -20,7 +20,7 @@ _PHASES = {
     "running": "The scenario’s clock starts",
     "reverting": "We put everything back",
     "verifying": "We look whether the steady state holds again",
-    "ended": "Everything is put back; the drill ends",
+    "ended": "The drill ends",
 }
 _SAID = {
     "ack": "acknowledged",
@@ -113,8 +113,7 @@ class Narrator:
                 yield told("drill", f"Drill {event.id} of {event.scenario} starts.")
             case ev.PhaseBegan():
                 self._starting = event.phase == "starting"
-                why = f" ({event.why})" if event.why else ""
-                yield told("drill", f"{_PHASES.get(event.phase, f'Phase: {event.phase}')}{why}.")
+                yield told("drill", _phase(event))
             case ev.LoadStarted():
                 yield told(
                     "load", f"Load: {count(event.users, 'user')} on the journey {event.journey}."
@@ -192,6 +191,13 @@ class Narrator:
                     yield told("drill", f"{event.kind}: {event.text}")
             case ev.DrillEnded():
                 yield told("drill", f"The drill is over: {event.why}.")
+
+
+def _phase(event: ev.PhaseBegan) -> str:
+    if event.phase == "ended" and event.why:
+        return f"{event.why}; the drill ends."
+    why = f" ({event.why})" if event.why else ""
+    return f"{_PHASES.get(event.phase, f'Phase: {event.phase}')}{why}."
 
 
 def _undone(event: ev.InjectionUndone, name: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from gameday.drills.folder import DrillFolder, list_drills
+from gameday.drills.journal import read_journal
 from gameday.drills.standby import Standby
+from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
@@ -29,6 +33,8 @@ from gameday.injectors.undo import (
     StartSlot,
     TearDown,
 )
+from gameday.scoring.narration import Narrator
+from tests.commands import Terminal, wait_until
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -394,3 +400,87 @@ except Refused as error:
             check=True,
         )
         assert "another user's" in told.stdout
+
+
+WEB = """\
+apiVersion: gameday/v1
+name: web-dies
+title: The web process dies
+sandbox: {kind: attached}
+duration: 2s
+stabilise: 500ms
+slis:
+  availability: {address: "127.0.0.1:PORT", path: /, every: 100ms}
+steady_state: {availability: ">= 50%"}
+faults:
+  - {at: 500ms, inject: process.kill, target: {service: web}}
+"""
+
+
+@contextlib.contextmanager
+def serving(terminal: Terminal) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A web server, and the command that starts it again; the scenario in which it dies."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (terminal.cwd / "web.yaml").write_text(WEB.replace("PORT", str(port)))
+    command = [sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(port)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: not_refused(port), "the server answers")
+        yield child, shlex.join(command)
+    finally:
+        for who in process.processes():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{who}/cmdline").read_bytes().split(b"\0")
+                if words[1:-1] == [word.encode() for word in command[1:]]:
+                    os.kill(who, signal.SIGKILL)
+        child.wait()
+
+
+def not_refused(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def play(terminal: Terminal, pid: int, restart: str) -> subprocess.CompletedProcess[str]:
+    options = ("--attach", f"web={pid}", "--restart", f"web={restart}")
+    return terminal.gameday("run", "web.yaml", *options)
+
+
+@pytest.mark.slow
+def test_a_drill_that_cannot_bring_it_back_says_so(terminal: Terminal) -> None:
+    with serving(terminal) as (child, _):
+        refused = play(terminal, child.pid, "/nonexistent")
+        assert refused.returncode == 2, refused.stderr
+        assert "/nonexistent" in refused.stderr
+        assert child.poll() is None
+        done = play(terminal, child.pid, "/bin/false")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 5, said
+    assert "put back by us" not in said
+    assert "by hand: /bin/false" in said.partition("Something could not be put back.")[2]
+    assert "Everything is put back" not in said
+    [folder] = list_drills(terminal.cwd)
+    assert "Not everything could be put back; the drill ends." in narrated(folder)
+    undone = read_undo_log(folder.undo, folder.recovery).undone
+    assert {each.outcome for each in undone} == {Outcome.FAILED}
+    assert all(each.wall for each in undone)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    assert {name for name, mode in modes.items() if mode & 0o077 and name != "logs"} == set()
+
+
+@pytest.mark.slow
+def test_a_drill_that_brings_it_back_says_so(terminal: Terminal) -> None:
+    with serving(terminal) as (child, command):
+        done = play(terminal, child.pid, command)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+    [folder] = list_drills(terminal.cwd)
+    assert "Everything is put back; the drill ends." in narrated(folder)
+
+
+def narrated(folder: DrillFolder) -> list[str]:
+    narrator = Narrator()
+    return [told.text for e in read_journal(folder.journal).events for told in narrator.tell(e)]
