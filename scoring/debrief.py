@@ -36,6 +36,7 @@ _OUTCOMES = {
     "failed": "ended by a fault of Gameday’s own",
     "died": "cut short: the runner died",
 }
+_NOT_BEGUN = {"failed": "Gameday itself failed", "aborted": "the drill was aborted"}
 
 
 def debrief(
@@ -158,6 +159,8 @@ def _happened(case: Case) -> str:
         return "an alert fired while nothing was broken, and no SLI left its steady state"
     if case.injected:
         return f"{causes(case)}, and users were not hit: no SLI left its steady state"
+    if score.begun is None and score.ended in _NOT_BEGUN:
+        return f"nothing was injected, because {_NOT_BEGUN[score.ended]} before the scenario began"
     return f"nothing was broken, and nothing happened in {figures.single(score.end - case.zero)}"
 
 

@@ -562,3 +562,12 @@ def test_what_was_taken_back_is_not_left_behind() -> None:
     )
     assert "Left behind" not in text
     assert "Find out why the steady state did not hold" in text
+
+
+@pytest.mark.parametrize("ended", ["failed", "aborted"])
+def test_what_ended_before_it_began_is_no_quiet_drill(ended: str) -> None:
+    example = EXAMPLES["unhealthy-start"]()
+    score = msgspec.structs.replace(example.score, ended=ended)
+    summary = of(Example(example.scenario, example.events, score)).summary[0]
+    assert summary.startswith("Nothing was injected")
+    assert summary.endswith("before the scenario began.")
