@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
+from gameday.drills.paper import Paper
 from gameday.injectors.errors import UndoFailed
 from gameday.scoring.events import why_not_started
 from gameday.scoring.render.figures import timing
@@ -43,34 +40,30 @@ _ENDED = {
 
 def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     """Print hypotheses, timings, and the paths of the debrief."""
-    console = Console(width=width, highlight=False)
+    paper = Paper(width)
     score = found.score
-    console.print()
-    console.print(Text(_headline(found), style="bold"))
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=1)
-    table.add_column(ratio=1)
+    paper.write()
+    paper.write(_headline(found), "bold")
     for hypothesis in score.hypotheses:
         sign, style = _VERDICTS[hypothesis.verdict]
-        claim = Text(hypothesis.claim)
-        claim.append(f"\n{hypothesis.verdict.value}: {hypothesis.evidence}", style="dim")
-        table.add_row(Text(sign, style=f"bold {style}"), claim)
-    console.print(table)
+        sign = paper.style(sign, f"bold {style}") + " "
+        paper.write(hypothesis.claim, indent=2, sign=sign)
+        paper.write(f"{hypothesis.verdict.value}: {hypothesis.evidence}", "dim", indent=2)
     for incident in score.incidents:
-        _show_incident(console, incident, len(score.incidents))
+        _show_incident(paper, incident, len(score.incidents))
     for undone in score.injections:
         if undone.how == "failed":
             line = f"Not put back: {undone.fault} on {undone.target}. {undone.detail}"
-            console.print(Text(line, style="bold red"))
+            paper.write(line, "bold red")
     for left in found.outstanding:
-        console.print(Text(f"Not put back: {left}", style="bold red"))
+        paper.write(f"Not put back: {left}", "bold red")
     if score.exit_code == UndoFailed.exit_code:
-        console.print(Text(f"`gameday recover {folder.id}` tries again.", style="bold red"))
+        paper.write(f"`gameday recover {folder.id}` tries again.", "bold red")
     for note in found.notes:
-        console.print(Text(note, style="dim"))
-    console.print()
-    console.print(Text(f"Debrief  {_short(folder.debrief('html'))}"))
-    console.print(Text(f"         {_short(folder.debrief('md'))}", style="dim"))
+        paper.write(note, "dim")
+    paper.write()
+    paper.write(_short(folder.debrief("html")), indent=9, sign="Debrief  ")
+    paper.write(_short(folder.debrief("md")), "dim", indent=9)
 
 
 def _headline(found: Conclusion) -> str:
@@ -84,18 +77,22 @@ def _headline(found: Conclusion) -> str:
     return _ENDED.get(score.exit_code, f"Ended: {score.ended}.")
 
 
-def _show_incident(console: Console, incident: Incident, incidents: int) -> None:
-    table = Table.grid(padding=(0, 2))
+def _show_incident(paper: Paper, incident: Incident, incidents: int) -> None:
+    rows = []
     for key, name in _TIMINGS.items():
         found = incident.timings.get(key)
         if found is not None and found.state is not State.NOT_APPLICABLE:
             source = f"by {found.source}" if found.source else ""
-            table.add_row(f"  time to {name}", Text(timing(found)), Text(source, style="dim"))
-    if table.row_count:
-        console.print()
-        if incidents > 1:
-            console.print(Text(f"Incident {incident.number}"))
-        console.print(table)
+            rows.append((f"time to {name}", timing(found), source))
+    if not rows:
+        return
+    paper.write()
+    if incidents > 1:
+        paper.write(f"Incident {incident.number}")
+    names, figures = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, figure, source in rows:
+        line = f"  {name:<{names}}  {figure:<{figures}}  {paper.style(source, 'dim')}"
+        print(line.rstrip())
 
 
 def _short(path: Path) -> str:
