@@ -29,6 +29,7 @@ from gameday.scenarios.model import SandboxChoice, Scenario
 from gameday.scenarios.sandboxes import APPS, app_declaration, app_journeys, app_locustfile
 from gameday.scenarios.source import read_source
 from gameday.scenarios.target_checks import TARGET_CHECKS
+from gameday.scenarios.templates import cluster_templates
 from gameday.scenarios.wording import problems_of
 
 __all__ = [
@@ -102,7 +103,8 @@ def load_cluster(path: Path) -> Loaded[Cluster]:
     named = list(_cluster_names(root))
     if named:  # the same, but each at its own place
         more = [problem for problem in more if (problem.line, problem.column) != root.place]
-    return Loaded(_sound(value, problems + more + named, str(path)), text, path)
+    found = chain(problems, more, named, cluster_templates(root))
+    return Loaded(_sound(value, found, str(path)), text, path)
 
 
 def load_scenario(path: Path) -> LoadedScenario:

@@ -22,6 +22,7 @@ from gameday.scenarios.steps import (
     parse_step,
     unhealthy_named,
 )
+from gameday.scenarios.templates import template_problems
 
 __all__ = ["TARGET_CHECKS"]
 
@@ -52,6 +53,13 @@ def overrides(draft: Draft) -> Iterator[Problem]:
             if name not in draft.services and node is not None:
                 message = f"sandbox.{section}: there is no service {name!r}"
                 yield Problem(message, *node.keys[name], did_you_mean(name, draft.services))
+    environment = draft.sandbox.node.get("environment")
+    for name, values in environment.items() if environment is not None else ():
+        service = draft.cluster.services.get(name)
+        for variable, text in values.items() if service is not None else ():
+            links = service.links if service is not None else ()
+            what = f"sandbox.environment.{name}.{variable}"
+            yield from template_problems(text, what, links, draft.services)
 
 
 def probes(draft: Draft) -> Iterator[Problem]:

@@ -817,3 +817,103 @@ def test_a_bad_step_hides_no_other_step(tmp_path: Path) -> None:
     told = str(caught.value)
     assert "there is no service 'wbe'" in told
     assert "'dance' is no step" in told
+
+
+# Templates of a declaration
+
+
+TEMPLATED = """\
+name: own
+entry: web
+services:
+  web:
+    command: [serve, "{{ %s }}"]
+    links: [order-db]
+  order-db: {command: [serve, "{{ port }}"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inside", "message", "hint"),
+    [
+        ("prot", "a template sees no 'prot'", "Did you mean port?"),
+        ("links.order_dbb", "links.order_dbb: the service's `links` do not", "mean order_db?"),
+        ("links.web[0].port", "links.web: the service's `links`", "Add web to"),
+        ("links['orders'][0]", "links.orders: the service's `links`", "order_db"),
+        ("", "names nothing", "Templates see python"),
+        ("my port", "is no expression", "Templates see"),
+        ("(port", "brackets", "Close"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_in_is_told_where_it_stands(
+    tmp_path: Path, inside: str, message: str, hint: str
+) -> None:
+    path = tmp_path / "sandbox.yaml"
+    path.write_text(TEMPLATED % inside)
+    with pytest.raises(ScenarioError) as caught:
+        load_cluster(path)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column) == (5, 22)
+    assert problem.message.startswith("services.web.command[1]: ")
+    assert message in problem.message
+    assert hint in problem.hint
+
+
+def test_a_template_that_is_not_closed_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "sandbox.yaml"
+    files = "\n    files:\n      a.conf: |\n        one\n        bind {{ port }\n"
+    path.write_text((TEMPLATED % "port").replace("\n    links:", files + "    links:"))
+    with pytest.raises(ScenarioError, match=r"7:15: services.web.files.a.conf, line 2 of it: a '"):
+        load_cluster(path)
+
+
+def test_templates_that_a_scenario_adds_are_looked_over_too(tmp_path: Path) -> None:
+    (tmp_path / "sandbox.yaml").write_text(CLUSTER)
+    (tmp_path / "visit.py").write_text("")
+    path = tmp_path / "good.yaml"
+    more = 'sandbox: {file: sandbox.yaml, environment: {api: {WHERE: "{{ hots }}"}}}'
+    path.write_text(GOOD.replace("sandbox: {file: sandbox.yaml}", more))
+    with pytest.raises(
+        ScenarioError, match=r"sandbox\.environment\.api\.WHERE: .*'hots'"
+    ) as caught:
+        load_scenario(path)
+    assert "Did you mean host?" in str(caught.value)
+
+
+PIECES = st.sampled_from(
+    [
+        *("{{ port }}", "{{- slot -}}", "{{ links.order_db[0].address }}", "{{ number + 1 }}"),
+        *("{{ links['order-db']|length }}", "{{ port  |  string | upper }}", "{{ 'a }} b' }}"),
+        *("{{ links.order_db | map(attribute='address') | join(',') }}", "{{ {'a': {}} }}"),
+        *("{{ prot | default(port) }}", "{{ 1 if prot is defined else 2 }}", "{# {{ prot }} #}"),
+        *("{% for one in links.order_db %}{{ one.port }} {{ loop.index }}{% endfor %}", "{ x }"),
+        *("{% set mine = port %}{{ mine }}", "{% raw %}{{ prot }}{% endraw %}", "it's", "}}", "\n"),
+        *("{% for name, ends in links.items() %}{{ name }}={{ ends|length }}{% endfor %}", '"'),
+        *("{% if prot is defined %}{{ prot }}{% endif %}", "{{ range(3) | list }}", "{{ port>1 }}"),
+        *("{{ 'x' ~ port ~ \"'\" }}", "{{ not port }}", "{{ [port, host][0] }}", "{{ true }}"),
+        *("{{ 2 * 1.5e3 }}", "{{ '%s' % port }}", "{{ links.get('none') }}", "{{ port == 1 }}"),
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=5).map(" ".join))
+def test_no_template_that_can_be_filled_in_is_complained_of(text: str) -> None:
+    from gameday.injectors.sandbox.local.templates import render, variables
+    from gameday.scenarios.document import Node, Place
+    from gameday.scenarios.templates import KNOWN, template_problems
+
+    ends = [{"slot": "order-db-1", "address": "a:1", "host": "a", "port": 1}]
+    values = variables(
+        slot="web-1",
+        service="web",
+        number=1,
+        port=1,
+        data="/data",
+        endpoints="/endpoints.json",
+        folder="/",
+        links={"order-db": ends},
+    )
+    assert set(values) == set(KNOWN)
+    render(text, values)
+    node = Node(Place(1, 1), text, raw=text)
+    assert not list(template_problems(node, "it", ["order-db"], ["web", "order-db"]))
