@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
+from gameday.drills.programs import check_programs
 from gameday.injectors.errors import Unsupported, UsageError
 from gameday.injectors.fault import Injection
 from gameday.injectors.sandbox.base import Sandbox
@@ -67,6 +68,7 @@ def produce(
 
     Raises:
         UsageError: if the sandbox and the command line do not fit together.
+        Unsupported: if a program that the sandbox starts is not on this machine.
     """
     if loaded.scenario.sandbox.kind == "attached":
         return _attached(loaded, attach, restarts)
@@ -97,6 +99,7 @@ def _local(loaded: LoadedScenario) -> Production:
     cluster, path = loaded.cluster, loaded.cluster_path
     assert cluster is not None
     assert path is not None
+    check_programs(cluster, path.parent)
     entry = cluster.entry or next(iter(cluster.services))
 
     def reference(folder: DrillFolder) -> SandboxRef:

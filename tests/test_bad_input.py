@@ -314,3 +314,46 @@ def test_only_a_fault_of_ours_is_told_as_ours() -> None:
     assert told("sandbox", "starting") == "The sandbox did not start: it broke."
     assert "of ours" in told("sandbox", "starting", "steadying")
     assert "of ours" in told("drill", "starting")
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("/no/such/prog", "service back: there is no program /no/such/prog"),
+        ("no-such-prog", "service back: the program 'no-such-prog' is not found on PATH"),
+        ("{{ folder }}/none", "service back: there is no program /.*/none"),
+        ("{{ folder }}/service.py", "service back: /.*/service.py may not be executed"),
+    ],
+)
+def test_a_program_that_is_not_there_is_refused_before_anything_is_started(
+    terminal: Terminal, program: str, says: str
+) -> None:
+    terminal.say("init", ".")
+    declared = terminal.cwd / "sandbox.yaml"
+    ours = '["{{ python }}", "{{ folder }}/service.py", back'
+    assert ours in declared.read_text()
+    declared.write_text(declared.read_text().replace(ours, f'["{program}", back'))
+    (terminal.cwd / "service.py").chmod(0o644)
+    assert "fine" in terminal.say("validate", "first.yaml"), "it may run elsewhere"
+    done = terminal.gameday("run", "first.yaml")
+    assert done.returncode == 6, done.stderr
+    no_traceback(done.stdout, done.stderr)
+    assert re.search(says, done.stderr), done.stderr
+    assert not (terminal.cwd / ".gameday").exists()
+
+
+def test_a_misspelt_template_is_told_where_it_stands(terminal: Terminal) -> None:
+    terminal.say("init", ".")
+    declared = terminal.cwd / "sandbox.yaml"
+    declared.write_text(declared.read_text().replace("{{ endpoints }}", "{{ endpionts }}", 2))
+    for command in ("validate", "run"):
+        done = terminal.gameday(command, "first.yaml")
+        assert done.returncode == 2, done.stderr
+        assert re.search(r"sandbox\.yaml:\d+:\d+: services\.front\.command\[4\]: ", done.stderr)
+        assert "Did you mean endpoints?" in done.stderr
+    assert not (terminal.cwd / ".gameday").exists()
+
+
+def test_validate_counts_in_good_english(terminal: Terminal) -> None:
+    terminal.say("init", ".")
+    assert terminal.say("validate", "first.yaml").endswith("(3 hypotheses, 1 fault, 1 alert)\n")
