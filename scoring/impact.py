@@ -46,6 +46,7 @@ def impact(facts: Facts, period: tuple[float, float] | None, steady: Sequence[Sp
         outside=seconds_outside(steady, facts.cut.at),
         error_budget=_budgets(facts),
         errors=_errors(facts, inside),
+        open=any(spell.end is None for spell in steady),
     )
 
 

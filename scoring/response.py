@@ -106,11 +106,14 @@ def _claimed(e: Evidence) -> Iterator[Finding]:
 def _before(e: Evidence, incident: Incident) -> str:
     """What somebody did to the sandbox just before it, if anybody did."""
     impact = incident.instants["impact"]
-    acts = e.facts.acts(impact.low - JUST_BEFORE, impact.high)
+    known = e.facts.acts(impact.low - JUST_BEFORE, impact.high)
+    acts = [act for act in known if act.action not in ("started", "exited", "health")]
     if not acts:
         return ""
-    middle = (impact.low + impact.high) / 2
-    return f"; {changed(acts[-1])} {seconds(middle - acts[-1].at)} before"
+    ago = impact.low - acts[-1].at
+    # Inside the interval of the impact no figure is known.
+    when = f"{seconds(ago)} before" if ago > 0 else "just then"
+    return f"; {changed(acts[-1])} {when}"
 
 
 def _course(e: Evidence) -> Iterator[Finding]:

@@ -198,6 +198,8 @@ class Impact(msgspec.Struct, frozen=True):
             drill's end, per SLI: 1.0 is the whole budget of the drill's length. Only shares with a lower bound
             under 100 % have one.
         errors: Failed requests by endpoint, with the short names of the errors met there.
+        open: Still outside at the hard stop, or whatever ended observation: ``outside`` counts
+            only up to there.
     """
 
     requests: int
@@ -205,6 +207,7 @@ class Impact(msgspec.Struct, frozen=True):
     outside: tuple[float, float]
     error_budget: dict[str, float]
     errors: dict[str, int] = {}
+    open: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True):

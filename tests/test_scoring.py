@@ -797,8 +797,13 @@ def test_a_declaration_counts_for_what_follows_while_it_stands() -> None:
 def test_what_a_fixer_changed_just_before_an_impact_is_named() -> None:
     found = restarted_on_a_false_alarm().score()
     told = next(f.text for f in found.findings if f.id == "cause-not-ours")
-    assert "fixer restarted store-1" in told
-    assert told.endswith("before.")
+    assert "; fixer restarted store-1 " in told
+    assert told.endswith(" before.")
+    just_then = restarted_on_a_false_alarm()
+    just_then.events = [e for e in just_then.events if not isinstance(e, ev.SandboxChanged)]
+    found = just_then.acted(30.2, slot="store-1").score()
+    told = next(f.text for f in found.findings if f.id == "cause-not-ours")
+    assert told.endswith("; fixer restarted store-1 just then.")
 
 
 def test_a_synthetic_alert_that_fires_is_not_denied() -> None:
@@ -946,6 +951,7 @@ def test_impact_counts_what_lies_between_inject_and_restored() -> None:
     assert found.impact.failed == 400
     assert found.impact.errors == {"POST /orders: refused": 400}
     low, high = found.impact.outside
+    assert not found.impact.open
     assert low <= 40 - 20.05 <= high
     assert high - low < 0.2
     # Bad for 20 of the drill's 50 seconds, one sample in a hundred may be.
@@ -994,6 +1000,7 @@ def test_what_only_our_revert_ended_was_outside_up_to_the_hard_stop() -> None:
     low, high = found.impact.outside
     assert low <= 60 - 20.05 <= high
     assert low >= 60 - 0.2 - 20.3
+    assert found.impact.open
     assert "still outside at the hard stop" in found.hypotheses[0].evidence
     assert timing(found, "mitigate").state is State.CENSORED
 
