@@ -160,11 +160,12 @@ def _moments(found: Iterable[events.Event]) -> Iterable[Moment]:
 
 def show(found: Briefing, *, width: int) -> None:
     """Print the briefing."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=width, highlight=False)
+    from gameday.drills.printer import Printer
+
+    console = Printer(width=width, highlight=False)
     line = Text("EXERCISE ", style="bold yellow")
     line.append(f"drill {found.drill}, {show_duration(round(found.elapsed))} after its start")
     console.print(line)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.printer import Printer
 from gameday.drills.production import Planned, Production
-from gameday.injectors.undo import by_hand
+from gameday.injectors.undo import (
+    RestoreAffinity,
+    RestoreLimit,
+    SandboxRef,
+    SignalProcess,
+    Step,
+    by_hand,
+)
 from gameday.injectors.units import show_duration
 
 __all__ = ["plan_json", "show_plan"]
@@ -29,7 +37,7 @@ def show_plan(
         width: Columns.
     """
     scenario = production.scenario
-    console = Console(width=width, highlight=False)
+    console = Printer(width=width, highlight=False)
     console.print(Text(scenario.title, style="bold"))
     stop = show_duration(scenario.duration)
     console.print(f"Nothing was started. Hard stop after {stop}; seed {seed}.")
@@ -41,7 +49,7 @@ def show_plan(
         injection = each.injection
         how = ", ".join(f"{key} {value}" for key, value in injection.parameters.items())
         ref = production.rehearsal().ref
-        undo = "\n".join(_undo(by_hand(step, ref)) for step in injection.undo)
+        undo = "\n".join(_undo(step, ref) for step in injection.undo)
         at = show_duration(each.at)
         table.add_row(at, Text(injection.fault, style="yellow"), injection.target, how, undo)
     for alert in scenario.alerts:
@@ -58,9 +66,21 @@ def show_plan(
     console.print(Text(f"The same drill: {same}"))
 
 
-def _undo(command: str) -> str:
-    """Without the rehearsal's own address, which means nothing to people."""
-    return command.partition(" --sandbox ")[0]
+def _undo(step: Step, ref: SandboxRef) -> str:
+    """The command that undoes it, with a word in capitals for what is not known before the drill."""
+    command = by_hand(step, msgspec.structs.replace(ref, address=""))
+    if ref.kind != "fake":
+        return command
+    # The rehearsal makes up pids, tags, CPUs and limits; nobody must type them.
+    command = re.sub(r"gameday-plan-\w+", "TAG", command)
+    match step:
+        case RestoreLimit(slot):
+            return f"giving PID of {slot} its limit back"
+        case RestoreAffinity(slot):
+            return f"taskset -a -cp CPUS PID of {slot}"
+        case SignalProcess(slot, process):
+            return command.removesuffix(str(process.pid)) + f"PID of {slot}"
+    return command
 
 
 def plan_json(production: Production, planned: Sequence[Planned], seed: int) -> str:

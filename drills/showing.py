@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.printer import Printer
 from gameday.injectors.units import show_duration
 from gameday.scenarios.load import LoadedScenario
 
@@ -19,7 +20,7 @@ _WIDTH = 88
 def show_scenario(loaded: LoadedScenario) -> None:
     """Print what a scenario believes, breaks and asks."""
     scenario = loaded.scenario
-    console = Console(highlight=False, width=_WIDTH)
+    console = Printer(highlight=False, width=_WIDTH)
     console.print(Text(scenario.title, style="bold"))
     kind = scenario.incident_type.replace("-", " ")
     stop = show_duration(scenario.duration)

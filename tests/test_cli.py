@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -379,6 +380,72 @@ def test_nothing_at_all_shows_the_help(terminal: Terminal) -> None:
     assert told.returncode in (0, 2)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["run", "gateway-cpu-starved", "--dry-run"],
+        ["run", "gateway-cpu-starved", "--dry-run", "--json"],
+        ["catalog", "api-node-failure"],
+        ["catalog"],
+        ["--help"],
+        ["run", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_pipe_is_no_verdict(terminal: Terminal, args: list[str]) -> None:
+    """The reader is gone before the first word; 1 would say that a hypothesis was refuted."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "gameday", *args],
+            cwd=terminal.cwd,
+            env=terminal.environment(),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+INVENTED = """\
+apiVersion: gameday/v1
+name: invented
+title: What nobody knows before the drill
+sandbox: {kind: local, app: shop}
+slis: {availability: {path: /products, every: 100ms, good: status < 500, over: 500ms}}
+steady_state: {availability: ">= 10%"}
+duration: 20s
+faults:
+  - {at: 1s, inject: process.pause, target: {slot: gateway-1}}
+  - {at: 1s, inject: memory.hog, target: {slot: api-1}}
+  - {at: 1s, inject: cpu.burn, target: {slot: store-1}, workers: 1}
+  - {at: 1s, inject: net.latency, target: {link: gateway->api, count: 1}, delay: 5ms}
+"""
+
+
+def test_a_dry_run_invents_nothing_to_type(terminal: Terminal) -> None:
+    (terminal.cwd / "invented.yaml").write_text(INVENTED)
+    wide = terminal.environment() | {"COLUMNS": "200"}
+    told = terminal.say("run", "invented", "--dry-run", "--seed", "1", env=wide)
+    told = " ".join(told.split())
+    plan = json.loads(terminal.say("run", "invented", "--dry-run", "--seed", "1", "--json"))
+    pids = {
+        step["process"]["pid"]
+        for injection in plan["injections"]
+        for step in injection["undo"]
+        if "process" in step
+    }
+    assert len(pids) == 3
+    assert not any(re.search(rf"\b{pid}\b", told) for pid in pids)
+    assert "gameday-plan" not in told
+    assert "PID of" in told
+    assert "TAG" in told
+
+
 @pytest.mark.parametrize("args", [["--help"], ["catalog"], ["schema"], ["doctor"]], ids=" ".join)
 def test_a_closed_pipe_is_quiet(terminal: Terminal, args: list[str]) -> None:
     """`gameday … | head -1`."""
@@ -416,6 +483,8 @@ def test_a_locale_without_umlauts(terminal: Terminal) -> None:
     env = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     for args in (
         ["catalog"],
+        ["--help"],
+        ["run", "--help"],
         ["catalog", "slow-store"],
         ["schema"],
         ["run", "slow-store", "--dry-run"],

@@ -10,9 +10,10 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -26,6 +27,9 @@ REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
 
 _GARBAGE = 500_000
 """Objects between two collections: importing makes many, and none of them is garbage."""
+
+_NOBODY_READS = 141
+"""What a shell says of a program that SIGPIPE ended."""
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Drills": {
@@ -63,8 +67,31 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+@contextmanager
+def _no_verdict() -> Iterator[None]:
+    """End with 141 where nobody reads: click would exit with 1, which says "refuted"."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(_NOBODY_READS) from None
+
+
 class _Commands(click.Group):
     """Knows every command's name and summary, and imports a command when it is called."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _no_verdict():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _no_verdict():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in COMMANDS.values() for name in section]
@@ -166,7 +193,7 @@ def _leave(code: int) -> NoReturn:
         try:
             stream.flush()
         except OSError:  # its reader is gone, or the disk is full: there is nobody to tell
-            code = code or 141
+            code = code or _NOBODY_READS
     os._exit(code)
 
 
@@ -187,7 +214,7 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:
         # The reader of our output is gone; nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _NOBODY_READS
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return _own_fault(error)

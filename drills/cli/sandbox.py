@@ -97,9 +97,9 @@ def up(declaration: str, detach: bool, logs: Path | None) -> None:
 
 
 def _print(table: object) -> None:
-    from rich.console import Console
+    from gameday.drills.printer import Printer
 
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    Printer(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 
 @sandbox.command()
