@@ -26,5 +26,6 @@ def environment(*, html: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        optimized=False,  # rendered once: folding constants would take longer than it saves
         keep_trailing_newline=True,
     )
