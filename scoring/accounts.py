@@ -8,7 +8,7 @@ from collections import Counter
 from gameday.injectors.units import show_duration
 from gameday.scenarios.model import Sli
 from gameday.scoring.blame import blame
-from gameday.scoring.case import Case, listed, span, what_was_done
+from gameday.scoring.case import Case, listed, span, time_outside, what_was_done
 from gameday.scoring.document import (
     Block,
     Bullets,
@@ -201,10 +201,6 @@ def _from_to(case: Case, begin: Instant | None, end: Instant | None) -> str:
     return f"{case.clock(middle)} – {case.clock((end.low + end.high) / 2)}"
 
 
-def _outside(low: float, high: float) -> str:
-    return figures.figure(low, high)
-
-
 def impact(case: Case) -> Section | None:
     """What it cost users: failed requests, seconds outside, error budget."""
     score = case.score.impact
@@ -212,7 +208,7 @@ def impact(case: Case) -> Section | None:
     if score.requests or (case.loaded and case.injected):
         rows.append(("Requests failed", _failed(score.failed, score.requests)))
     if case.score.slis and (case.injected or score.outside[1]):
-        rows.append(("Outside the steady state", _outside(*score.outside)))
+        rows.append(("Outside the steady state", time_outside(score).rstrip(",")))
     for name, burnt in sorted(score.error_budget.items()):
         rows.append((f"Error budget of {name}", _burnt(burnt)))
     for sli in case.score.slis:
@@ -261,8 +257,8 @@ def _impact_finding(case: Case) -> str:
     if not case.impacts:
         return "No SLI left its steady state" if case.score.slis else ""
     if score.requests and score.failed:
-        return f"{score.failed:,} of {score.requests:,} requests failed; users were outside the steady state for {_outside(*score.outside)}"
-    return f"Users were outside the steady state for {_outside(*score.outside)}"
+        return f"{score.failed:,} of {score.requests:,} requests failed; users were outside the steady state for {time_outside(score).rstrip(',')}"
+    return f"Users were outside the steady state for {time_outside(score).rstrip(',')}"
 
 
 def detection(case: Case) -> Section | None:

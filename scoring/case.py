@@ -27,10 +27,11 @@ from gameday.scoring.events import (
     SandboxChanged,
 )
 from gameday.scoring.narration import OURS
-from gameday.scoring.render.figures import clock, instant
+from gameday.scoring.render.figures import clock, figure, instant, single
 from gameday.scoring.score import (
     Finding,
     HypothesisScore,
+    Impact,
     Incident,
     InjectionScore,
     Instant,
@@ -71,6 +72,14 @@ def what_was_done(injection: InjectionScore) -> str:
     return _DONE.get(injection.fault, injection.fault + " was injected on {}").format(
         injection.target
     )
+
+
+def time_outside(impact: Impact) -> str:
+    """How long users were outside the steady state; open where we ended it, or the drill did."""
+    low, high = impact.outside
+    if impact.open:
+        return f"at least {single(low, way='down')}, to the end of what counts,"
+    return figure(low, high)
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from gameday.scoring.accounts import accounts, causes, verdict_counts
 from gameday.scoring.actions import action_items
 from gameday.scoring.appendix import appendix
 from gameday.scoring.blame import Blame, blame
-from gameday.scoring.case import Case, listed
+from gameday.scoring.case import Case, listed, time_outside
 from gameday.scoring.document import Cell, Debrief, DrillFacts, Facts, Mono
 from gameday.scoring.events import Event, why_not_started
 from gameday.scoring.picture import picture
@@ -174,7 +174,7 @@ def _hit(case: Case) -> str:
         else ""
     )
     times = f" in {len(case.impacts)} incidents" if len(case.impacts) > 1 else ""
-    return f"{begin}users were outside the steady state for {figures.figure(*impact.outside)}{times}{failed}"
+    return f"{begin}users were outside the steady state for {time_outside(impact)}{times}{failed}"
 
 
 def _came_of_it(case: Case) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gameday.scoring.accounts import causes, measured, reached
-from gameday.scoring.case import Case, listed, quoted, span
+from gameday.scoring.case import Case, listed, quoted, span, time_outside
 from gameday.scoring.document import (
     ActionItem,
     Actions,
@@ -225,7 +225,7 @@ def _whys_of_impact(case: Case) -> list[Why]:
     return [
         Why(
             f"Why did users notice{' that ' + cause if cause else ''}?",
-            f"Outside the steady state for {figures.figure(*case.score.impact.outside)}.",
+            f"Outside the steady state for {time_outside(case.score.impact).rstrip(',')}.",
         ),
         Why(
             "Why did what stands between them and the fault let it through?",

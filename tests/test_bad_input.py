@@ -95,7 +95,7 @@ CASES = {
         changed("process.kill", "proces.kill"), 13, ("proces.kill", "process.kill")
     ),
     "NaN": Case(changed("users: 2", "users: .nan"), 5, ("nan|NaN", "number|whole")),
-    "infinite": Case(changed("duration: 1m", "duration: .inf"), 11, ("inf", "duration")),
+    "infinite": Case(changed("duration: 1m", "duration: .inf"), 11, ("inf", "finite")),
     "a negative duration": Case(
         changed("duration: 1m", "duration: -5s"), 11, ("-5s", "10s|negative|zero")
     ),

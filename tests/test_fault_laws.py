@@ -187,7 +187,7 @@ def test_an_empty_slot_is_no_target(kind: str) -> None:
         ("process.crashloop", {"uptime": "2m"}, "2 min is outside 50 ms to 1 min"),
         ("process.crashloop", {"uptime": 5}, "5 has no unit; write 5s or 5ms"),
         ("net.latency", {"delay": "1h"}, "1 h is outside 1 ms to 1 min"),
-        ("net.latency", {"delay": "-1s"}, "a duration"),
+        ("net.latency", {"delay": "-1s"}, "negative"),
         ("net.latency", {"delay": float("nan")}, "a duration"),
         ("net.bandwidth", {"rate": "1bit/s"}, "1 bit/s is outside 1 kbit/s to 10 Gbit/s"),
         ("net.bandwidth", {"rate": "fast"}, "a rate"),

@@ -41,7 +41,7 @@ __all__ = ["AttachedSandbox"]
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _LOOK_EVERY = 0.05
-_SETTLED = 0.4
+_SETTLED = 0.2
 """Seconds that a process must have filled its slot for it to count as started again."""
 _HANDED_OVER = 1.0
 """Seconds that a restart command which ended well (a service manager's) has until a process is there."""
