@@ -227,16 +227,21 @@ def _finish(tokens: _Tokens) -> None:
         raise tokens.fail("the end")
 
 
+def _whole(text: str, name: str | None) -> Comparison:
+    """A text that is one comparison and nothing else; without ``name`` it begins with one."""
+    tokens = _Tokens(text)
+    comparison = _comparison(tokens, name)
+    _finish(tokens)
+    return comparison
+
+
 def parse_bound(text: str, name: str) -> Comparison:
     """The bound ``">= 99%"`` on ``name``.
 
     Raises:
         ValueError: says what was found and what was expected.
     """
-    tokens = _Tokens(text)
-    bound = _comparison(tokens, name)
-    _finish(tokens)
-    return bound
+    return _whole(text, name)
 
 
 def parse_comparison(text: str) -> Comparison:
@@ -245,10 +250,7 @@ def parse_comparison(text: str) -> Comparison:
     Raises:
         ValueError: says what was found and what was expected.
     """
-    tokens = _Tokens(text)
-    comparison = _comparison(tokens, None)
-    _finish(tokens)
-    return comparison
+    return _whole(text, None)
 
 
 def parse_condition(text: str) -> Condition:
