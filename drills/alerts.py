@@ -7,10 +7,10 @@ anybody is told.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
+import msgspec
 
 from gameday.drills.errands import Errands
 from gameday.drills.ports import Emit, Pages, UndoBook
@@ -24,14 +24,13 @@ RESOLVE_LIMIT = 12.0
 """Seconds for telling every channel that a page is over; after that it stays outstanding."""
 
 
-@dataclass(slots=True)
-class _Page:
+class _Page(msgspec.Struct):
     """A page that fires. ``fired``: it is armed and journalled, or never will be."""
 
     rule: AlertRule
     armed: bool = False
     told: bool = False
-    fired: anyio.Event = field(default_factory=anyio.Event)
+    fired: anyio.Event = msgspec.field(default_factory=anyio.Event)
 
 
 class Alerts:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import anyio
+import msgspec
 
 from gameday.injectors.errors import GamedayError, SandboxGone
 from gameday.injectors.fault import Evidence, Fault, Injection
@@ -21,8 +21,7 @@ FIRST_LOOK, LOOK_EVERY = 0.005, 0.2
 _COMPARE_EVERY = 0.05
 
 
-@dataclass(slots=True)
-class ArmedInjection:
+class ArmedInjection(msgspec.Struct):
     """An injection that was armed.
 
     Attributes:

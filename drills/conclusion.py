@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -22,8 +21,7 @@ from gameday.scoring.scorer import score
 __all__ = ["Conclusion", "conclude", "prepare", "read_drill", "write_debrief"]
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(msgspec.Struct, frozen=True):
     """What a drill came to.
 
     Attributes:

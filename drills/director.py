@@ -9,8 +9,9 @@ drill's start, on the axis of the journal.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from random import Random
+
+import msgspec
 
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import (
@@ -55,41 +56,35 @@ def lots(seed: int, entry: int) -> Random:
     return Random(f"{seed}/{entry}")
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """The steady state holds: the scenario's clock starts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inject:
+class Inject(msgspec.Struct, frozen=True):
     """Inject the fault of that entry of ``faults``."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class Revert:
+class Revert(msgspec.Struct, frozen=True):
     """Put back what that entry of ``faults`` did: its ``lasts`` is over."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class FireAlert:
+class FireAlert(msgspec.Struct, frozen=True):
     """Fire the synthetic alert of that entry of ``alerts``."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendReport:
+class SendReport(msgspec.Struct, frozen=True):
     """Pass on that entry of ``reports``."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """Stop, put everything back. ``why`` as in `DrillEnded`."""
 
     why: str
@@ -98,8 +93,7 @@ class End:
 Command = Begin | Inject | Revert | FireAlert | SendReport | End
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
+class Direction(msgspec.Struct, frozen=True):
     """What the director knows.
 
     Attributes:
@@ -125,7 +119,7 @@ class Direction:
     loaded: float | None = None
     begun: float | None = None
     issued: frozenset[Command] = frozenset()
-    steady: dict[str, float | None] = field(default_factory=dict)
+    steady: dict[str, float | None] = msgspec.field(default_factory=dict)
     open_pages: frozenset[str] = frozenset()
     closed: float | None = None
     verb: str = ""
@@ -154,25 +148,31 @@ def observe(state: Direction, event: Event) -> Direction:
     """Take in an event of the journal."""
     match event:
         case SliBroke(bounds="steady"):
-            return replace(
+            return msgspec.structs.replace(
                 state, steady=state.steady | {event.sli: event.at if event.inside else None}
             )
         case LoadStarted():
-            return replace(state, loaded=event.at if state.loaded is None else state.loaded)
+            return msgspec.structs.replace(
+                state, loaded=event.at if state.loaded is None else state.loaded
+            )
         case AlertFired():
-            return replace(state, open_pages=state.open_pages | {event.page})
+            return msgspec.structs.replace(state, open_pages=state.open_pages | {event.page})
         case AlertResolved():
-            return replace(state, open_pages=state.open_pages - {event.page})
+            return msgspec.structs.replace(state, open_pages=state.open_pages - {event.page})
         case InjectCalled():
-            return replace(state, in_force=state.in_force | {event.injection}, closed=None)
+            return msgspec.structs.replace(
+                state, in_force=state.in_force | {event.injection}, closed=None
+            )
         case Looked(in_force=False, took_effect=True):
             return _ended(state, event.injection, event.at)
         case InjectionUndone(outcome="put-back" | "taken-over" | "nothing") | InjectFailed():
             return _ended(state, event.injection, event.at)
         case Said(verb="resolve" | "all-clear"):
-            return replace(state, closed=event.at, verb=event.verb)
+            return msgspec.structs.replace(state, closed=event.at, verb=event.verb)
         case AbortAsked():
-            return replace(state, abort=state.abort or event.why or "no reason was given")
+            return msgspec.structs.replace(
+                state, abort=state.abort or event.why or "no reason was given"
+            )
         case _:
             return state
 
@@ -180,7 +180,9 @@ def observe(state: Direction, event: Event) -> Direction:
 def _ended(state: Direction, injection: str, at: float) -> Direction:
     if injection not in state.in_force:
         return state
-    return replace(state, in_force=state.in_force - {injection}, calm=max(state.calm, at))
+    return msgspec.structs.replace(
+        state, in_force=state.in_force - {injection}, calm=max(state.calm, at)
+    )
 
 
 def advance(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...], float]:
@@ -195,13 +197,13 @@ def advance(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...
 
 
 def _end(state: Direction, why: str) -> tuple[Direction, tuple[Command, ...], float]:
-    return replace(state, ended=True), (End(why),), math.inf
+    return msgspec.structs.replace(state, ended=True), (End(why),), math.inf
 
 
 def _await_steady(state: Direction, now: float) -> tuple[Direction, tuple[Command, ...], float]:
     deadline, ready = state.started + STEADY_TIMEOUT, _ready_at(state)
     if ready <= now + _SLACK:
-        begun = replace(state, begun=now)
+        begun = msgspec.structs.replace(state, begun=now)
         after, commands, wakeup = _play(begun, now, now)
         return after, (Begin(), *commands), wakeup
     if ready < math.inf:  # it holds, and only has to hold a while longer
@@ -245,9 +247,9 @@ def _play(
 
 def _give(state: Direction, due: tuple[Command, ...], now: float) -> Direction:
     """Note what is told to do. Whoever said that it is over did not mean what comes now."""
-    state = replace(state, issued=state.issued | frozenset(due))
+    state = msgspec.structs.replace(state, issued=state.issued | frozenset(due))
     if any(isinstance(command, Inject | FireAlert) for command in due):
-        return replace(state, challenged=now, closed=None)
+        return msgspec.structs.replace(state, challenged=now, closed=None)
     return state
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
 
 import anyio
 import anyio.lowlevel
 import h11
+import msgspec
 
 __all__ = ["HttpFailure", "Response", "request", "short_error"]
 
@@ -31,8 +31,7 @@ class HttpFailure(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """An answer, whole; ``at`` is when its last byte came, by `anyio.current_time`."""
 
     status: int

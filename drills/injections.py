@@ -7,7 +7,6 @@ newest first; what goes wrong there is a verdict, and the next one is still undo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -36,12 +35,11 @@ _CPU_LIMIT = 2.0
 """Seconds for asking which CPUs burn."""
 
 
-@dataclass(slots=True)
-class _Breaking:
+class _Breaking(msgspec.Struct):
     """An entry of ``faults`` that is being injected: whoever takes it back waits for its end."""
 
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    over: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
+    over: anyio.Event = msgspec.field(default_factory=anyio.Event)
 
 
 class Injections:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 
 import anyio
+import msgspec
 
 from gameday.drills.runner import Runner
 
@@ -16,8 +16,7 @@ class Stopped(Exception):
     """Somebody asked to stop while the sandbox started."""
 
 
-@dataclass(slots=True)
-class Interruption:
+class Interruption(msgspec.Struct):
     """Before the runner stands it cancels the bringing up, afterwards it aborts.
 
     Attributes:

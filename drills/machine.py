@@ -8,16 +8,16 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from gameday.injectors.registry import BUILT_IN, describe
 
 __all__ = ["Fact", "facts", "faults", "local_lacks"]
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(msgspec.Struct, frozen=True):
     """One thing that was tried.
 
     Attributes:

@@ -8,7 +8,8 @@ drill and what the debrief says afterwards rest on the same figures.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gameday.injectors.units import show_duration
 from gameday.scenarios.expressions import Condition, When, names_of
@@ -23,8 +24,7 @@ __all__ = ["Cleared", "Crossed", "Fired", "GuardBroken", "Monitor", "Signal"]
 _SLACK = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Crossed:
+class Crossed(msgspec.Struct, frozen=True):
     """An SLI left (``inside`` False) or entered the bounds ``steady`` or ``acceptable``."""
 
     sli: str
@@ -33,8 +33,7 @@ class Crossed:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fired:
+class Fired(msgspec.Struct, frozen=True):
     """The rule of that entry of ``alerts`` holds; ``since`` is when the deciding sample was done."""
 
     entry: int
@@ -42,15 +41,13 @@ class Fired:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cleared:
+class Cleared(msgspec.Struct, frozen=True):
     """That rule no longer holds."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
-class GuardBroken:
+class GuardBroken(msgspec.Struct, frozen=True):
     """A guard rail was broken: the drill must be aborted."""
 
     why: str
@@ -59,24 +56,22 @@ class GuardBroken:
 Signal = Crossed | Fired | Cleared | GuardBroken
 
 
-@dataclass(slots=True)
-class _Rule:
+class _Rule(msgspec.Struct):
     when: When
     since: float | None = None
     firing: bool = False
 
 
-@dataclass(slots=True)
-class Monitor:
+class Monitor(msgspec.Struct):
     """Takes each sample in once, in the order of arrival."""
 
     scenario: Scenario
-    values: dict[str, float] = field(default_factory=dict)
-    _windows: dict[str, Window] = field(default_factory=dict)
-    _inside: dict[tuple[str, str], bool] = field(default_factory=dict)
-    _rules: dict[int, _Rule] = field(default_factory=dict)
-    _guards: list[_Rule] = field(default_factory=list)
-    _clocks: dict[str, float] = field(default_factory=dict)
+    values: dict[str, float] = msgspec.field(default_factory=dict)
+    _windows: dict[str, Window] = msgspec.field(default_factory=dict)
+    _inside: dict[tuple[str, str], bool] = msgspec.field(default_factory=dict)
+    _rules: dict[int, _Rule] = msgspec.field(default_factory=dict)
+    _guards: list[_Rule] = msgspec.field(default_factory=list)
+    _clocks: dict[str, float] = msgspec.field(default_factory=dict)
     _clock: float = -math.inf
 
     def __post_init__(self) -> None:

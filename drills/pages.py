@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import anyio
+import msgspec
 
 from gameday.drills.channels.delivery import deliver
 from gameday.drills.channels.message import Channel, ChannelError, Message
@@ -20,13 +20,12 @@ _MOMENT = 3.0
 """Seconds that a page has to go out once it is over already."""
 
 
-@dataclass(slots=True)
-class _Sent:
+class _Sent(msgspec.Struct):
     """A page that goes out. ``over``: nothing of it is under way any more."""
 
     taken: set[str]
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    over: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = msgspec.field(default_factory=anyio.CancelScope)
+    over: anyio.Event = msgspec.field(default_factory=anyio.Event)
 
 
 class DrillPages:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
@@ -21,8 +22,7 @@ __all__ = ["Planned", "Production", "plan_drill", "produce"]
 BringUp = Callable[[DrillFolder, SandboxRef, list[ProcessId]], Awaitable[Sandbox]]
 
 
-@dataclass(frozen=True, slots=True)
-class Production:
+class Production(msgspec.Struct, frozen=True):
     """A scenario, ready to be played.
 
     Attributes:
@@ -48,8 +48,7 @@ class Production:
     runbook: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """One injection that the drill would make, ``at`` seconds after its start."""
 
     at: float

@@ -14,10 +14,10 @@ injected and undone is in `injections`, how people are paged in `alerts`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
+import msgspec
 
 from gameday.drills import director
 from gameday.drills.alerts import Alerts
@@ -39,8 +39,7 @@ HURRIED_VERIFY = 3.0
 """As `VERIFY_TIMEOUT`, where somebody asked to stop and waits."""
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(msgspec.Struct):
     """Everything that the runner acts through.
 
     Attributes:
@@ -56,9 +55,9 @@ class Stage:
     undo: UndoBook
     pages: Pages
     watchers: dict[str, Callable[[Runner], Awaitable[None]]]
-    actors: dict[str, Callable[[Runner], Awaitable[None]]] = field(default_factory=dict)
+    actors: dict[str, Callable[[Runner], Awaitable[None]]] = msgspec.field(default_factory=dict)
     keep_off: Callable[[frozenset[int]], None] = lambda cpus: None
-    listeners: list[Emit] = field(default_factory=list)
+    listeners: list[Emit] = msgspec.field(default_factory=list)
 
 
 class Runner:
@@ -166,7 +165,7 @@ class Runner:
 
     async def _play(self) -> str:
         self._phase("steadying")
-        self.direction = replace(self.direction, started=self.now())
+        self.direction = msgspec.structs.replace(self.direction, started=self.now())
         async with self._errands.accepted():
             for name, act in self.stage.actors.items():
                 self._errands.start(name, partial(act, self))

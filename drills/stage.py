@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -59,8 +58,7 @@ GRACE = 60.0
 """Seconds beyond the scenario's duration after which the watchdog steps in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How it is played.
 
     Attributes:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 __all__ = ["Usage"]
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct):
     """CPU seconds, of ours and of the host, since it was made."""
 
-    own: float = field(default_factory=lambda: _own_cpu())
-    host: float = field(default_factory=lambda: _host_cpu())
+    own: float = msgspec.field(default_factory=lambda: _own_cpu())
+    host: float = msgspec.field(default_factory=lambda: _host_cpu())
 
     def since(self) -> tuple[float, float]:
         """Ours and the host's."""

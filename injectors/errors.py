@@ -19,8 +19,7 @@ ends with exit code 70.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 __all__ = [
     "GamedayError",
@@ -61,8 +60,7 @@ class UsageError(GamedayError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong at one place of a file. Lines and columns count from 1."""
 
     message: str

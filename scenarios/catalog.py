@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import msgspec
 
 from gameday.injectors.errors import Problem, ScenarioError
 from gameday.scenarios.load import load_scenario
@@ -19,8 +20,7 @@ CATALOGUE = Path(__file__).parent / "catalogue"
 _SUFFIXES = (".yaml", ".yml")
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueEntry:
+class CatalogueEntry(msgspec.Struct, frozen=True):
     """A shipped scenario, as a list shows it."""
 
     name: str

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import yaml
 
 from gameday.injectors.errors import Problem, ScenarioError
@@ -45,7 +45,9 @@ _NOT_PRINTED = (
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
+_TOO_DEEP = f"lists and mappings nest deeper than {_NESTING} levels"
 _SYNTAX = {
+    "exceeded maximum nesting depth": (_TOO_DEEP, ""),  # the parser's own cap, further ahead
     "mapping values are not allowed in this context": (
         "found a ':' where no key can stand",
         "Check the indentation; text that contains ': ' needs quotes.",
@@ -103,8 +105,7 @@ class Place(NamedTuple):
     column: int
 
 
-@dataclass(slots=True, eq=False)
-class Node:
+class Node(msgspec.Struct, eq=False):
     """A value and where it stands.
 
     Attributes:
@@ -116,7 +117,7 @@ class Node:
 
     place: Place
     content: Any
-    keys: dict[str, Place] = field(default_factory=dict)
+    keys: dict[str, Place] = msgspec.field(default_factory=dict)
     raw: str = ""
     size: int = 1
     depth: int = 0
@@ -310,7 +311,7 @@ class _Composer:
         if self._wants_key():
             raise _Stop("found a list or mapping as a key; expected text", place)
         if len(self._open) >= _NESTING:
-            raise _Stop(f"lists and mappings nest deeper than {_NESTING} levels", place)
+            raise _Stop(_TOO_DEEP, place)
         mapping = isinstance(event, yaml.MappingStartEvent)
         node = Node(place, {} if mapping else [])
         self._remember(node, event.anchor)

@@ -10,10 +10,10 @@ import itertools
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Generic, TypeVar
 
+import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gameday.injectors.errors import Problem
@@ -39,8 +39,7 @@ _MOST_NAMES = 30
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Placed(Generic[M]):
+class Placed(msgspec.Struct, Generic[M], frozen=True):
     """A part of the file that is valid on its own."""
 
     node: Node
@@ -51,8 +50,7 @@ class Placed(Generic[M]):
         return self.node.closest(path)
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """What is valid of a scenario file.
 
     Attributes:
@@ -76,7 +74,7 @@ class Draft:
     load: Placed[Load] | None
     cluster: Cluster | None = None
     journeys: tuple[str, ...] = ()
-    _slots: dict[str, str] | None = field(default=None, repr=False)
+    _slots: dict[str, str] | None = None
 
     @property
     def services(self) -> tuple[str, ...]:

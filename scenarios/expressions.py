@@ -22,7 +22,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from gameday.injectors.units import parse_duration, parse_share, show_duration
 
@@ -53,8 +54,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """``name operator value``; durations in seconds, shares in [0, 1].
 
     Attributes:
@@ -85,8 +85,7 @@ class Comparison:
         return f"{self.name} {self.op} {self.shown}".strip()
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf:
+class AllOf(msgspec.Struct, frozen=True):
     """Every part holds."""
 
     parts: tuple[Condition, ...]
@@ -101,8 +100,7 @@ class AllOf:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(msgspec.Struct, frozen=True):
     """At least one part holds."""
 
     parts: tuple[Condition, ...]
@@ -118,8 +116,7 @@ class AnyOf:
 Condition = Comparison | AllOf | AnyOf
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+class When(msgspec.Struct, frozen=True):
     """A condition that must hold for ``hold`` seconds without a break."""
 
     condition: Condition
@@ -139,8 +136,7 @@ def names_of(condition: Condition) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-@dataclass(slots=True)
-class _Tokens:
+class _Tokens(msgspec.Struct):
     text: str
     position: int = 0
 

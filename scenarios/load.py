@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from gameday.injectors.errors import Problem, ScenarioError
@@ -47,8 +47,7 @@ _RUNBOOK_LIMIT = 256 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[M]):
+class Loaded(msgspec.Struct, Generic[M], frozen=True):
     """A valid file: its model, its exact text, and where it lies."""
 
     value: M
@@ -56,8 +55,7 @@ class Loaded(Generic[M]):
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedScenario:
+class LoadedScenario(msgspec.Struct, frozen=True):
     """A valid scenario, with what it names.
 
     Attributes:
@@ -76,7 +74,7 @@ class LoadedScenario:
     cluster_path: Path | None = None
     locustfile: Path | None = None
     user: str = ""
-    runbooks: Mapping[str, str] = field(default_factory=dict)
+    runbooks: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def load_yaml(path: Path, model: type[M]) -> Loaded[M]:

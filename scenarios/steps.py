@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from gameday.injectors.sandbox.base import Slot
 from gameday.injectors.units import parse_duration
@@ -49,54 +50,47 @@ _INSIDE = re.compile(r"\s*unhealthy(?:\.([a-z][a-z0-9-]*))?\s*")
 _MOST = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(msgspec.Struct, frozen=True):
     """Say something through the inbox: `Said.verb`, and words (which may hold templates)."""
 
     verb: str
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(msgspec.Struct, frozen=True):
     """Restart a slot. ``slot`` is its name or a template."""
 
     slot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(msgspec.Struct, frozen=True):
     """Take a slot out of the links that lead to it; ``back`` puts it in again."""
 
     slot: str
     back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
+class Scale(msgspec.Struct, frozen=True):
     """Have so many replicas of a service."""
 
     service: str
     replicas: int
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
+class Execute(msgspec.Struct, frozen=True):
     """Run a command at a slot."""
 
     slot: str
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Wait so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Until:
+class Until(msgspec.Struct, frozen=True):
     """Wait until every slot is ``healthy``, or until no alert fires (``quiet``)."""
 
     what: str

@@ -9,8 +9,9 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from gameday.injectors.fault import SlotTarget
 from gameday.scenarios.model import AlertRule, Scenario
@@ -101,8 +102,7 @@ def span(first: Instant, last: Instant) -> Timing:
     return Timing(State.MEASURED, (low + high) / 2, low, high)
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """A service concerned; ``hit`` if a fault acted on it or on a link of it."""
 
     name: str
@@ -111,8 +111,7 @@ class Service:
     hit: bool
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(msgspec.Struct, frozen=True, dict=True):
     """A drill to be debriefed. All instants that it takes are on the journal's axis."""
 
     scenario: Scenario

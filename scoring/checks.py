@@ -9,7 +9,8 @@ short), a breach still refutes, but the absence of one supports nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gameday.scenarios.expressions import Comparison
 from gameday.scenarios.model import TIMINGS, Hypothesis
@@ -30,8 +31,7 @@ COVERAGE = 0.5
 _SUPPORTED, _REFUTED, _INCONCLUSIVE = Verdict.SUPPORTED, Verdict.REFUTED, Verdict.INCONCLUSIVE
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
+class Ground(msgspec.Struct, frozen=True):
     """What verdicts can rest on.
 
     Attributes:

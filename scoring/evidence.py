@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gameday.scoring.events import Said
 from gameday.scoring.facts import Facts
@@ -23,8 +24,7 @@ from gameday.scoring.score import (
 __all__ = ["Evidence", "between", "moment", "seconds", "validity"]
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """What findings are drawn from."""
 
     facts: Facts

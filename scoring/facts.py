@@ -6,7 +6,8 @@ Total: any sequence of valid events gives facts, also a journal cut off anywhere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gameday.injectors.fault import Injection
 from gameday.scenarios.model import Scenario
@@ -61,8 +62,7 @@ def is_responder(said: Said) -> bool:
     return said.role not in _NOT_RESPONDING
 
 
-@dataclass(slots=True)
-class InjectionFacts:
+class InjectionFacts(msgspec.Struct):
     """All that the journal says of one injection."""
 
     injection: Injection
@@ -147,15 +147,14 @@ class InjectionFacts:
         )
 
 
-@dataclass(slots=True)
-class AlertFacts:
+class AlertFacts(msgspec.Struct):
     """One firing of one alert."""
 
     fired: AlertFired
     delivered: float | None = None
     resolved: float | None = None
     resolved_by: str = ""
-    failed_channels: list[str] = field(default_factory=list)
+    failed_channels: list[str] = msgspec.field(default_factory=list)
     acknowledged: float | None = None
 
     @property
@@ -170,8 +169,7 @@ class AlertFacts:
         return self.fired.at <= at and (self.resolved is None or at < self.resolved)
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(msgspec.Struct):
     """What happened.
 
     Attributes:
@@ -182,16 +180,16 @@ class Facts:
     """
 
     scenario: Scenario
-    tracks: dict[str, Track] = field(default_factory=dict)
-    injections: dict[str, InjectionFacts] = field(default_factory=dict)
-    alerts: dict[str, AlertFacts] = field(default_factory=dict)
-    said: list[Said] = field(default_factory=list)
-    reports: list[Reported] = field(default_factory=list)
-    changes: list[SandboxChanged] = field(default_factory=list)
-    buckets: list[LoadBucket] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    suspends: list[Suspended] = field(default_factory=list)
-    aborts: list[AbortAsked] = field(default_factory=list)
+    tracks: dict[str, Track] = msgspec.field(default_factory=dict)
+    injections: dict[str, InjectionFacts] = msgspec.field(default_factory=dict)
+    alerts: dict[str, AlertFacts] = msgspec.field(default_factory=dict)
+    said: list[Said] = msgspec.field(default_factory=list)
+    reports: list[Reported] = msgspec.field(default_factory=list)
+    changes: list[SandboxChanged] = msgspec.field(default_factory=list)
+    buckets: list[LoadBucket] = msgspec.field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    suspends: list[Suspended] = msgspec.field(default_factory=list)
+    aborts: list[AbortAsked] = msgspec.field(default_factory=list)
     begun: float | None = None
     not_started: str = ""
     reverting: float | None = None
@@ -199,7 +197,7 @@ class Facts:
     drill: DrillEnded | None = None
     control: bool = False
     end: float = 0.0
-    cut: Cut = field(default_factory=lambda: Cut(0.0, ""))
+    cut: Cut = msgspec.field(default_factory=lambda: Cut(0.0, ""))
 
     @property
     def ended(self) -> str:

@@ -23,7 +23,8 @@ one that nobody has called over yet; else to the latest. Two of a kind: ambiguou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from gameday.scenarios.expressions import Comparison
 from gameday.scoring.events import Said
@@ -37,8 +38,7 @@ __all__ = ["Draft", "Spell", "find", "outside", "spells"]
 ENDINGS = ("resolve", "all-clear")
 
 
-@dataclass(frozen=True, slots=True)
-class Spell:
+class Spell(msgspec.Struct, frozen=True):
     """A time in which at least one SLI was outside; ``end`` is None if it never came back."""
 
     onset: Instant
@@ -54,8 +54,7 @@ class Spell:
         return None
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """An incident in the making.
 
     Attributes:
@@ -68,11 +67,11 @@ class Draft:
 
     kind: str
     onset: Instant
-    spells: list[Spell] = field(default_factory=list)
-    worse: list[Spell] = field(default_factory=list)
-    injections: list[InjectionFacts] = field(default_factory=list)
-    alerts: list[AlertFacts] = field(default_factory=list)
-    said: list[Said] = field(default_factory=list)
+    spells: list[Spell] = msgspec.field(default_factory=list)
+    worse: list[Spell] = msgspec.field(default_factory=list)
+    injections: list[InjectionFacts] = msgspec.field(default_factory=list)
+    alerts: list[AlertFacts] = msgspec.field(default_factory=list)
+    said: list[Said] = msgspec.field(default_factory=list)
     restored: Instant | None = None
     closed: float = float("inf")
     number: int = 0

@@ -7,7 +7,8 @@ across it; what was still open when we put things back is censored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gameday.scoring.render import figures
 from gameday.scoring.score import Instant, State, Timing
@@ -55,8 +56,7 @@ def not_applicable(note: str, source: str = "") -> Timing:
     return Timing(State.NOT_APPLICABLE, source=source, note=note)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """Where observation ended: our revert, an abort, or the end of the journal.
 
     Attributes:

@@ -44,8 +44,9 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
+
+import msgspec
 
 from gameday.scenarios.expressions import Comparison
 from gameday.scenarios.model import Sli
@@ -145,8 +146,7 @@ class Window:
                     del self._latencies[bisect_left(self._latencies, latency)]
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(msgspec.Struct, frozen=True):
     """A sample that counts, and the window's value at its arrival; ``clock`` never goes back."""
 
     sample: Sample
@@ -155,8 +155,7 @@ class Point:
     settled: bool
 
 
-@dataclass(slots=True)
-class Track:
+class Track(msgspec.Struct):
     """All samples of one SLI, in the order of arrival, with the window's value at each.
 
     Attributes:
@@ -167,7 +166,7 @@ class Track:
 
     name: str
     sli: Sli
-    points: list[Point] = field(default_factory=list)
+    points: list[Point] = msgspec.field(default_factory=list)
     void: int = 0
     q: float = 0.0
 
@@ -193,8 +192,7 @@ class Track:
         return self.points[: bisect_right(self.points, end, key=attrgetter("clock"))]
 
 
-@dataclass(frozen=True, slots=True)
-class Excursion:
+class Excursion(msgspec.Struct, frozen=True):
     """An SLI was outside a bound.
 
     Attributes:
@@ -225,8 +223,7 @@ def breaks(sli: Sli, bound: Comparison) -> Callable[[Sample], bool]:
     return lambda sample: True
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(msgspec.Struct):
     first: Point
     last: Point
     worst: float

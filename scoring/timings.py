@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from gameday.scoring.facts import AlertFacts, Facts, InjectionFacts
 from gameday.scoring.incidents import Draft, Spell
@@ -20,8 +21,7 @@ HANDLED_AS_REAL = "it was handled as a real incident"
 OWN_UNDO = "our own undo of the fault"
 
 
-@dataclass(frozen=True, slots=True)
-class _Mitigation:
+class _Mitigation(msgspec.Struct, frozen=True):
     """``at`` is None where it never held; ``stopped`` is when we took the fault back ourselves.
 
     ``reverted``: when we did, if the return to the steady state is owed to that.

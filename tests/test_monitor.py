@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,4 +165,4 @@ def test_what_it_says_to_people() -> None:
     assert fired.value.startswith("availability ")
     assert "%" in fired.value
     assert "availability < 50 %" in broken.why
-    assert replace(fired, entry=1) != fired
+    assert msgspec.structs.replace(fired, entry=1) != fired
