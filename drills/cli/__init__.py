@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from io import TextIOWrapper
+from types import ModuleType
 from typing import Any, NoReturn
 
 import click
@@ -129,11 +131,20 @@ class _Commands(click.Group):
 def look_for_no_plugins() -> None:
     """Spare pydantic its search of every installed package for plugins of its own.
 
-    An attribute that a later pydantic no longer has is one that nobody reads.
+    It stands for the module that searches, which imports more than the search itself costs.
+    What a later pydantic wants of that module beyond the search, the module itself answers.
     """
-    from pydantic.plugin import _loader
+    name = "pydantic.plugin._loader"
+    searcher = ModuleType(name)
 
-    _loader._plugins = {}
+    def from_the_module(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        sys.modules.pop(name, None)
+        return getattr(import_module(name), attribute)
+
+    vars(searcher).update(get_plugins=tuple, __getattr__=from_the_module)
+    sys.modules.setdefault(name, searcher)
 
 
 def _say_what_is_outstanding(command: str) -> None:
