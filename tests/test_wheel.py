@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, needs: Callable[[bool, str],
     waste = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in (*PACKAGES, "src"):
         shutil.copytree(ROOT / name, sources / name, symlinks=True, ignore=waste)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources / name)
     built = run(
         sys.executable, "-m", "build", "--wheel", "-o", folder / "dist", sources, cwd=folder
@@ -85,6 +85,7 @@ def test_the_wheel_holds_what_drills_need_and_nothing_else(wheel: Path) -> None:
     assert not needed - names
     assert any(name.endswith(".j2") for name in names)
     assert any(name.endswith(".css") for name in names)
+    assert {f"gameday/scoring/render/_debrief_{form}.py" for form in ("html", "md")} <= names
     for name in names:
         top = name.partition("/")[0]
         assert top == "gameday" or top.endswith(".dist-info"), name
@@ -126,6 +127,13 @@ def test_an_installed_wheel_runs_in_an_empty_folder(
     assert debrief["drill"]["scenario"] == "false-alarm"
     assert debrief["drill"]["exit_code"] == played.returncode
     assert (folder / "debrief.html").read_text().lower().startswith("<!doctype html>")
+    # From templates that were compiled when the wheel was built; here they are compiled now.
+    used = run(python, "-v", gameday, "debrief", folder.name, cwd=empty).stderr
+    assert "import 'gameday.scoring.render._debrief_html'" in used
+    written = {path.name: path.read_bytes() for path in folder.glob("debrief.*")}
+    again = run(sys.executable, "-m", "gameday", "debrief", folder.name, cwd=empty)
+    assert again.returncode in (0, played.returncode), again.stderr
+    assert written == {path.name: path.read_bytes() for path in folder.glob("debrief.*")}
     # The shop's processes ran from there too.
     assert str(ROOT) not in (folder / "journal.jsonl").read_text()
     assert_nothing_left(Terminal(empty, empty / "state"), folder.name)

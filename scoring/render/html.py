@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gameday.scoring.document import Debrief
 from gameday.scoring.render import timeline
-from gameday.scoring.render.template import environment, read
+from gameday.scoring.render.template import get_template, read
 
 if TYPE_CHECKING:
     import jinja2
@@ -26,10 +26,8 @@ def together(text: str) -> str:
 
 @cache
 def template() -> jinja2.Template:
-    """The template, compiled once."""
-    templates = environment(html=True)
-    templates.filters["together"] = together
-    return templates.get_template("debrief.html.j2")
+    """The template, made ready once."""
+    return get_template("debrief.html.j2", html=True, filters={"together": together})
 
 
 def to_html(debrief: Debrief) -> str:

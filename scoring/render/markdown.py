@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gameday.scoring.document import Cell, Debrief, Mono, Quote
 from gameday.scoring.render.strip import strip
-from gameday.scoring.render.template import environment
+from gameday.scoring.render.template import get_template
 
 if TYPE_CHECKING:
     import jinja2
@@ -64,12 +64,9 @@ def _fence(text: str) -> str:
 
 @cache
 def template() -> jinja2.Template:
-    """The template, compiled once."""
-    environment_ = environment(html=False)
-    environment_.filters.update(
-        {"line": _line, "cell": _cell, "item": _item, "code": _code, "fence": _fence}
-    )
-    return environment_.get_template("debrief.md.j2")
+    """The template, made ready once."""
+    filters = {"line": _line, "cell": _cell, "item": _item, "code": _code, "fence": _fence}
+    return get_template("debrief.md.j2", html=False, filters=filters)
 
 
 def to_markdown(debrief: Debrief) -> str:
