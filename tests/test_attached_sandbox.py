@@ -311,6 +311,65 @@ def test_a_restart_that_fills_no_slot_has_failed(
     anyio.run(test)
 
 
+LISTENER = """\
+import socket, sys, time
+delay, port, end, *_ = sys.argv[1:]
+time.sleep(float(delay))
+if end == "listen":
+    listener = socket.create_server(("127.0.0.1", int(port)))
+elif end == "die":
+    sys.exit(7)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("delay", "end", "waited", "says"),
+    [
+        ("0", "listen", 0.0, ""),
+        ("0.4", "listen", 0.4, ""),
+        ("0", "idle", 1.0, "does not listen on port"),
+        ("0.3", "die", 0.3, "ended with code 7"),
+    ],
+)
+def test_a_server_is_back_once_it_listens_where_the_first_one_did(
+    tmp_path: Path, word: str, delay: str, end: str, waited: float, says: str
+) -> None:
+    """Also in a process that the server forked: the first one's listener is its child's."""
+
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+
+        def server(*how: str) -> list[str]:
+            return [sys.executable, "-S", "-E", "-c", LISTENER, *how, word]
+
+        shell = ["sh", "-c", '"$@"; :', "sh", *server("0", port, "listen")]
+        with sleeping(word):
+            first = subprocess.Popen(shell)  # noqa: ASYNC220 - it returns at once
+            main = process.process_id(first.pid)
+            assert main is not None
+            wait_until(lambda: process.listening_ports(main) == {int(port)}, "it listens")
+            box = attach(tmp_path, str(first.pid), shlex.join(server(delay, port, end)))
+            for member in reversed(process.tree(main)):
+                process.signal_process(member, signal.SIGKILL)
+            first.wait()
+            began = anyio.current_time()
+            if end == "die":
+                with pytest.raises(SandboxError, match=says):
+                    await box.run_step(StartSlot("web-1"))
+            else:
+                result = await box.run_step(StartSlot("web-1"))
+                assert result.outcome is Outcome.PUT_BACK
+                assert ("does not listen on port" in result.detail) is (end == "idle")
+                assert f"{says} {port}" in result.detail or not says
+                found = process.listening_ports(await who(box))
+                assert found == ({int(port)} if end == "listen" else set())
+            assert anyio.current_time() - began >= waited
+
+    anyio.run(test)
+
+
 def test_a_program_that_vanished_meanwhile_is_told_also_elsewhere(
     tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,8 +41,11 @@ __all__ = ["AttachedSandbox"]
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _LOOK_EVERY = 0.05
+_SETTLE_EVERY = 0.005
 _SETTLED = 0.2
-"""Seconds that a process must have filled its slot for it to count as started again."""
+"""Seconds that a process which listens nowhere must have filled its slot to count as started again."""
+_LISTENS = 1.0
+"""Seconds that a process has to listen where the first one did; later it counts if it still runs."""
 _HANDED_OVER = 1.0
 """Seconds that a restart command which ended well (a service manager's) has until a process is there."""
 _WATCHDOG = "gameday.drills.watchdog"
@@ -60,11 +63,13 @@ class _Attachment(msgspec.Struct, frozen=True):
     """One name: who filled it first, how a successor is found, how it is put back.
 
     ``search`` is what the user gave instead of a pid; without it a successor is one
-    with the same command line.
+    with the same command line. ``ports`` are those on which the first one listened: a
+    successor is there once it listens on them, too.
     """
 
     first: ProcessId
     command: tuple[str, ...]
+    ports: tuple[int, ...] = ()
     search: str = ""
     restart: tuple[str, ...] = ()
     folder: str = ""
@@ -288,6 +293,7 @@ class AttachedSandbox(Sandbox):
         return _Attachment(
             first=first,
             command=_command(first.pid),
+            ports=tuple(sorted(process.listening_ports(first))),
             search="" if wanted.isdigit() else wanted,
             restart=argv,
             folder=os.getcwd(),  # noqa: PTH109 - a string is wanted
@@ -439,14 +445,22 @@ class AttachedSandbox(Sandbox):
                 hint=f"Start it by hand. It was: {shlex.join(self._attached[name].command)}",
             )
         self._now[name] = command = self._spawn(name, argv)
-        await self._settle(name, command, argv)
-        return StepResult(Outcome.PUT_BACK, f"the restart command was run: {shlex.join(argv)}")
+        silent = await self._settle(name, command, argv)
+        note = f"; it does not listen on port {silent} yet" if silent else ""
+        return StepResult(
+            Outcome.PUT_BACK, f"the restart command was run: {shlex.join(argv)}{note}"
+        )
 
-    async def _settle(self, name: str, command: ProcessId, argv: Sequence[str]) -> None:
-        """Wait until a process fills the slot and stays: the command itself, or what it starts.
+    async def _settle(self, name: str, command: ProcessId, argv: Sequence[str]) -> str:
+        """Wait until a process fills the slot, stays, and listens where the first one did.
+
+        It is the command itself, or what the command starts.
+
+        Returns:
+            The ports on which it does not listen yet, though it stays.
 
         Raises:
-            SandboxError: if none does.
+            SandboxError: if there is none.
         """
         filler, since, ended, code = None, time.monotonic(), None, None
         while True:
@@ -455,8 +469,9 @@ class AttachedSandbox(Sandbox):
             who, now = self._who(name), time.monotonic()
             if who is None or who != filler:
                 filler, since = who, now
-            elif now - since >= _SETTLED:
-                return
+            elif self._stays(name, who, now - since):
+                missing = set(self._attached[name].ports) - process.listening_ports(who)
+                return ", ".join(map(str, sorted(missing)))
             if who is None and ended is not None and (code or now - ended >= _HANDED_OVER):
                 how = "" if code is None else f" with code {code}"
                 raise SandboxError(
@@ -464,7 +479,14 @@ class AttachedSandbox(Sandbox):
                     f"what it said is in {self._attached[name].log}",
                     hint=f"Start it by hand: {shlex.join(argv)}",
                 )
-            await anyio.sleep(_LOOK_EVERY)
+            await anyio.sleep(_SETTLE_EVERY if who is not None else _LOOK_EVERY)
+
+    def _stays(self, name: str, who: ProcessId, seconds: float) -> bool:
+        """Whether it is there to stay, as far as can be seen after it was there for so long."""
+        ports = self._attached[name].ports
+        if not ports:
+            return seconds >= _SETTLED
+        return seconds >= _LISTENS or process.listening_ports(who) >= set(ports)
 
     def _spawn(self, name: str, argv: Sequence[str]) -> ProcessId:
         """Start a process that outlives us, in a session of its own, its output in a file."""
