@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -173,7 +171,7 @@ def _make_unique(drills: Path, stem: str) -> Path:
         (home / ".gitignore").write_text("*\n")
     drills.mkdir(mode=0o700, exist_ok=True)
     while True:
-        path = drills / f"{stem}-{secrets.token_hex(2)}"
+        path = drills / f"{stem}-{os.urandom(2).hex()}"
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
@@ -192,6 +190,8 @@ def _not_one(name: str, known: list[DrillFolder], found: list[DrillFolder]) -> U
             f"there is no drill {name!r}: no drill has run in this folder yet",
             hint="`gameday run <scenario>` runs one; or give the path of a drill's folder.",
         )
+    import difflib
+
     near = difflib.get_close_matches(name, [drill.id for drill in known], n=1)
     hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(_some(known))}."
     return UsageError(f"there is no drill {name!r}", hint=hint)

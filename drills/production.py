@@ -156,21 +156,20 @@ def _attached(
         )
     _check_restarts(loaded.scenario, attach, restarts)
 
+    found = AttachedSandbox.attach(attach, restarts, log_dir=Path())
+
     def reference(folder: DrillFolder) -> SandboxRef:
-        return AttachedSandbox.attach(attach, restarts, log_dir=folder.logs).ref
+        return found.logging_to(folder.logs).ref
 
     async def bring_up(folder: DrillFolder, ref: SandboxRef, owners: list[ProcessId]) -> Sandbox:
         return await AttachedSandbox.connect(ref)
-
-    def rehearsal() -> Sandbox:
-        return AttachedSandbox.attach(attach, restarts, log_dir=Path())
 
     return Production(
         scenario=loaded.scenario,
         source=loaded.text,
         reference=reference,
         bring_up=bring_up,
-        rehearsal=rehearsal,
+        rehearsal=lambda: found,
         entry=next(iter(attach)),
         teardown=False,
         runbook=_runbook(loaded),

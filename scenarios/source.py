@@ -5,7 +5,6 @@ Nothing here blocks (a FIFO, a device) and nothing is read beyond the limit.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import stat
@@ -37,6 +36,8 @@ def nearest(word: str, known: list[str] | tuple[str, ...], *, cutoff: float = 0.
     """The known word closest to ``word``, or the only one that it begins; empty if there is none."""
     folded = {one.lower().replace("-", "_"): one for one in reversed(known[:_COMPARED])}
     wanted = word[:80].lower().replace("-", "_")
+    import difflib
+
     close = difflib.get_close_matches(wanted, list(folded), n=1, cutoff=cutoff)
     if not close and len(wanted) >= _PREFIX:
         close = [one for one in folded if one.startswith(wanted)]

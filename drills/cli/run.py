@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -93,7 +92,7 @@ def run(
     a safety check, 70 a fault of Gameday's own.
     """
     processes, restarts = _pairs("--attach", attach), _pairs("--restart", restart)
-    seed = secrets.randbits(32) if seed is None else seed
+    seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
     if dry_run:
         production, planned = _plan(scenario, processes, restarts, seed, webhook)
         options = [*_given("--attach", attach), *_given("--restart", restart)]

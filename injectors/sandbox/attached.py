@@ -278,16 +278,29 @@ class AttachedSandbox(Sandbox):
         for name, wanted in processes.items():
             if not _NAME.fullmatch(name):
                 raise UsageError(f"{name!r} cannot name a process; use letters, digits and dashes")
-            attached[name] = cls._attachment(name, wanted, restarts.get(name), log_dir)
+            attached[name] = cls._attachment(name, wanted, restarts.get(name))
         unknown = sorted(set(restarts) - set(processes))
         if unknown:
             raise UsageError(f"a restart command names {', '.join(unknown)}, which is not attached")
+        return cls._of(attached).logging_to(log_dir)
+
+    @classmethod
+    def _of(cls, attached: Mapping[str, _Attachment]) -> AttachedSandbox:
         pids = ",".join(sorted(f"{one.first.pid}/{one.first.started}" for one in attached.values()))
         options = {"attached": msgspec.json.encode(attached).decode()}
         return cls(SandboxRef("attached", f"attached:{process.boot_id()}:{pids}", "", options))
 
+    def logging_to(self, folder: Path) -> AttachedSandbox:
+        """The same; the output of what the restart commands start goes into that folder."""
+        return self._of(
+            {
+                name: msgspec.structs.replace(one, log=os.path.abspath(folder / f"{name}-1.log"))  # noqa: PTH100 - a string is wanted
+                for name, one in self._attached.items()
+            }
+        )
+
     @staticmethod
-    def _attachment(name: str, wanted: str, restart: str | None, log_dir: Path) -> _Attachment:
+    def _attachment(name: str, wanted: str, restart: str | None) -> _Attachment:
         first = _resolve(name, wanted)
         argv = () if restart is None else _read_restart(name, restart)
         return _Attachment(
@@ -297,7 +310,6 @@ class AttachedSandbox(Sandbox):
             search="" if wanted.isdigit() else wanted,
             restart=argv,
             folder=os.getcwd(),  # noqa: PTH109 - a string is wanted
-            log=os.path.abspath(log_dir / f"{name}-1.log"),  # noqa: PTH100 - the same
         )
 
     @classmethod

@@ -7,7 +7,8 @@ compiling them takes longer than all that a small debrief takes otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module, resources
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ __all__ = ["compiled", "get_template", "module_name", "read"]
 
 def read(name: str) -> str:
     """A file beside this module."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def get_template(

@@ -8,19 +8,17 @@ no id that two pictures on one page would share.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from importlib import resources
+from pathlib import Path
+
+from markupsafe import escape
 
 from gameday.injectors.units import show_duration
 from gameday.scoring.document import Bar, Line, Mark, Picture
 from gameday.scoring.render.figures import clock, share
 
 __all__ = ["stylesheet", "svg"]
-
-_escape = partial(html.escape, quote=False)
 
 _EDGE = 10.0
 _FONT = 12.5
@@ -41,7 +39,7 @@ _PHASES = {
 
 def stylesheet() -> str:
     """The picture's CSS; its colours are custom properties of the page."""
-    return resources.files(__package__).joinpath("timeline.css").read_text(encoding="utf-8")
+    return Path(__file__).with_name("timeline.css").read_text(encoding="utf-8")
 
 
 def svg(
@@ -103,7 +101,7 @@ class _Drawing:
             f'viewBox="0 0 {_number(self.width)} {_number(self.y)}" '
             f'aria-labelledby="{self.key}-title {self.key}-desc">'
             f'<title id="{self.key}-title">Timeline of the drill</title>'
-            f'<desc id="{self.key}-desc">{_escape(self.picture.description)}</desc>{style}'
+            f'<desc id="{self.key}-desc">{escape(self.picture.description)}</desc>{style}'
             f'<defs><pattern id="{self.key}-hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
             f'patternTransform="rotate(45)"><rect width="5" height="5" class="hatch-ground"/>'
             f'<line x1="0" y1="0" x2="0" y2="5" class="hatch-line"/></pattern></defs>'
@@ -117,9 +115,7 @@ class _Drawing:
     ) -> None:
         ends = "" if anchor == "start" else f' text-anchor="{anchor}"'
         cls = f' class="{kind}"' if kind else ""
-        self.out.append(
-            f'<text x="{_number(x)}" y="{_number(y)}"{cls}{ends}>{_escape(text)}</text>'
-        )
+        self.out.append(f'<text x="{_number(x)}" y="{_number(y)}"{cls}{ends}>{escape(text)}</text>')
 
     def _stroke(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
         self.out.append(
@@ -316,7 +312,7 @@ class _Drawing:
         if mark.low is not None:
             self._whisker(low, high, y)
         self.out.append(
-            f"<g><title>{_escape(f'{clock(mark.at)} {mark.label}')}</title>"
+            f"<g><title>{escape(f'{clock(mark.at)} {mark.label}')}</title>"
             f"{_shape(mark.kind, self.x(mark.at), y)}</g>"
         )
         if text and flipped:
