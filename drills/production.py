@@ -9,7 +9,6 @@ import msgspec
 
 from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
-from gameday.drills.programs import check_programs
 from gameday.injectors.errors import Unsupported, UsageError
 from gameday.injectors.fault import Injection
 from gameday.injectors.sandbox.base import Sandbox
@@ -95,6 +94,8 @@ async def plan_drill(production: Production, seed: int) -> list[Planned]:
 
 
 def _local(loaded: LoadedScenario) -> Production:
+    from gameday.drills.programs import check_programs
+
     cluster, path = loaded.cluster, loaded.cluster_path
     assert cluster is not None
     assert path is not None

@@ -6,11 +6,11 @@ that does not exist, two faults that exclude each other) in
 `gameday.scenarios.load`, which also gives every problem its line and column.
 """
 
-from __future__ import annotations
+# Annotations are types here, not texts: pydantic would evaluate each one at every start.
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -117,7 +117,7 @@ class SandboxChoice(_Part):
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> SandboxChoice:
+    def _one_source(self) -> Self:
         if self.kind == "local" and (self.app is None) == (self.file is None):
             raise ValueError("give app (a shipped application) or file (a declaration of your own)")
         if self.kind == "attached" and (self.app or self.file):
@@ -239,7 +239,7 @@ class AlertRule(_Part):
         return text
 
     @model_validator(mode="after")
-    def _one_trigger(self) -> AlertRule:
+    def _one_trigger(self) -> Self:
         if (self.when is None) == (self.at is None):
             raise ValueError("give when (a condition) or at (a time), one of them")
         return self
@@ -265,8 +265,8 @@ def _fault(parameters: dict[str, Any]) -> Fault:
     except UsageError as error:
         raise Misfit(error.message, hint=error.hint, path=("inject",)) from error
     try:
-        text = json.dumps(parameters, allow_nan=False)
-    except (TypeError, ValueError):  # built in Python, with targets that are objects already
+        text = msgspec.json.encode(parameters)
+    except TypeError:  # built in Python, with targets that are objects already
         return found.model_validate(parameters)
     return found.model_validate_json(text, strict=True)
 

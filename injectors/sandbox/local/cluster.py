@@ -1,10 +1,10 @@
 """What a user declares: the services of a cluster, and which of them call which."""
 
-from __future__ import annotations
+# Annotations are types here, not texts: pydantic would evaluate each one at every start.
 
 import re
 import signal as signals
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -86,7 +86,7 @@ class Health(BaseModel, frozen=True, extra="forbid", defer_build=True):
     )
 
     @model_validator(mode="after")
-    def _one_of(self) -> Health:
+    def _one_of(self) -> Self:
         if sum(way is not None for way in (self.http, self.tcp, self.command)) != 1:
             raise ValueError(
                 "give exactly one of http, tcp and command, such as {http: /health} or {tcp: true}"
@@ -148,7 +148,7 @@ class Service(BaseModel, frozen=True, extra="forbid", defer_build=True):
     description: str = Field("", description="What it does, for people.")
 
     @model_validator(mode="after")
-    def _links_once(self) -> Service:
+    def _links_once(self) -> Self:
         twice = sorted({name for name in self.links if self.links.count(name) > 1})
         if twice:
             raise ValueError(f"links names {', '.join(twice)} more than once")
@@ -197,7 +197,7 @@ class Cluster(BaseModel, frozen=True, extra="forbid", defer_build=True):
     services: dict[ServiceName, Service] = Field(min_length=1, description="The services by name.")
 
     @model_validator(mode="after")
-    def _names_meet(self) -> Cluster:
+    def _names_meet(self) -> Self:
         known = ", ".join(self.services)
         for name, service in self.services.items():
             for other in service.links:
