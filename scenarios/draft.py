@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -27,6 +27,7 @@ from gameday.scenarios.model import (
     Load,
     Report,
     SandboxChoice,
+    Scenario,
     Scripted,
     Sli,
 )
@@ -109,42 +110,68 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"There are: {', '.join(names[:_MOST_NAMES])}{more}" if names else "There are none."
 
 
-def sketch(root: Node, *, duration: float, stabilise: float) -> Draft:
-    """The valid parts of a file; ``duration`` and ``stabilise`` are what holds if it is silent."""
+def sketch(root: Node, whole: Scenario | None, *, duration: float, stabilise: float) -> Draft:
+    """The valid parts of a file, of which each is validated where the whole is not valid.
+
+    ``duration`` and ``stabilise`` are what holds if the file is silent.
+    """
     slis = root.get("slis")
+    parts = _Parts(root, whole)
     return Draft(
         root=root,
         sli_names=tuple(name for name, _ in slis.items()) if slis is not None else (),
-        duration=_seconds(root, "duration", duration) or None,  # none fits into 0 s
-        stabilise=_seconds(root, "stabilise", stabilise),
+        duration=parts.seconds("duration", duration) or None,  # none fits into 0 s
+        stabilise=parts.seconds("stabilise", stabilise),
         slis={
             name: placed
-            for name, node in (slis.items() if slis is not None else ())
-            if (placed := _placed(node, Sli)) is not None
+            for name, _ in (slis.items() if slis is not None else ())
+            if (placed := parts.one(Sli, "slis", name)) is not None
         },
-        hypotheses=_all(root, "hypotheses", Hypothesis),
-        alerts=_all(root, "alerts", AlertRule),
-        faults=_all(root, "faults", FaultEntry),
-        reports=_all(root, "reports", Report),
-        sandbox=_placed(root.get("sandbox"), SandboxChoice),
-        scripted=_placed(root.get("fixers", "scripted"), Scripted),
-        load=_placed(root.get("load"), Load),
+        hypotheses=parts.all(Hypothesis, "hypotheses"),
+        alerts=parts.all(AlertRule, "alerts"),
+        faults=parts.all(FaultEntry, "faults"),
+        reports=parts.all(Report, "reports"),
+        sandbox=parts.one(SandboxChoice, "sandbox"),
+        scripted=parts.one(Scripted, "fixers", "scripted"),
+        load=parts.one(Load, "load"),
     )
 
 
-def _placed(node: Node | None, model: type[M]) -> Placed[M] | None:
-    if node is None or not isinstance(node.content, dict):
-        return None
-    try:
-        return Placed(node, model.model_validate_json(json.dumps(node.plain()), strict=True))
-    except ValidationError:
-        return None
+class _Parts:
+    """Parts of a file, with their places: those of the whole, else each validated alone."""
 
+    def __init__(self, root: Node, whole: Scenario | None) -> None:
+        self._root = root
+        self._whole = whole
 
-def _all(root: Node, key: str, model: type[M]) -> list[Placed[M]]:
-    node = root.get(key)
-    found = [_placed(entry, model) for entry in (node.entries() if node is not None else ())]
-    return [one for one in found if one is not None]
+    def one(self, model: type[M], *path: str | int) -> Placed[M] | None:
+        node = self._root.get(*path)
+        if node is None or not isinstance(node.content, dict):
+            return None
+        if self._whole is not None:
+            return Placed(node, self._of_whole(path))
+        try:
+            return Placed(node, model.model_validate_json(json.dumps(node.plain()), strict=True))
+        except ValidationError:
+            return None
+
+    def _of_whole(self, path: Iterable[str | int]) -> Any:
+        value: Any = self._whole
+        for step in path:
+            value = getattr(value, str(step)) if isinstance(value, BaseModel) else value[step]
+        return value
+
+    def all(self, model: type[M], key: str) -> list[Placed[M]]:
+        node = self._root.get(key)
+        count = len(node.entries()) if node is not None else 0
+        found = [self.one(model, key, index) for index in range(count)]
+        return [one for one in found if one is not None]
+
+    def seconds(self, key: str, default: float) -> float | None:
+        if self._whole is not None:
+            value: float = getattr(self._whole, key)
+            return value
+        return _seconds(self._root, key, default)
 
 
 def _seconds(root: Node, key: str, default: float) -> float | None:

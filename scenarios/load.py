@@ -114,7 +114,7 @@ def load_scenario(path: Path) -> LoadedScenario:
     text = read_source(path)
     root, problems = parse_document(text, str(path))
     scenario, more = _validated(root, Scenario)
-    draft = _draft(root)
+    draft = _draft(root, scenario)
     files = _Beside(path.parent, draft)
     found = chain(more, files.read(), _checked(draft))
     sound = _sound(scenario, chain(problems, found), str(path))
@@ -138,7 +138,7 @@ def load_text(text: str, name: str) -> LoadedScenario:
     """
     root, problems = parse_document(text, name)
     scenario, more = _validated(root, Scenario)
-    found = chain(problems, more, _checked(_draft(root)))
+    found = chain(problems, more, _checked(_draft(root, scenario)))
     return LoadedScenario(scenario=_sound(scenario, found, name), text=text, path=Path(name))
 
 
@@ -151,9 +151,10 @@ def _validated(root: Node, model: type[M]) -> tuple[M | None, list[Problem]]:
         return None, problems_of(error, root, model)
 
 
-def _draft(root: Node) -> Draft:
+def _draft(root: Node, whole: Scenario | None) -> Draft:
     fields = Scenario.model_fields
-    return sketch(root, duration=fields["duration"].default, stabilise=fields["stabilise"].default)
+    silent = {key: fields[key].default for key in ("duration", "stabilise")}
+    return sketch(root, whole, **silent)
 
 
 def _checked(draft: Draft) -> Iterator[Problem]:

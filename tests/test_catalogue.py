@@ -18,6 +18,8 @@ import yaml
 from gameday.injectors.errors import ScenarioError, UsageError
 from gameday.injectors.registry import known_kinds
 from gameday.scenarios.catalog import CATALOGUE, catalogue, find_scenario
+from gameday.scenarios.document import parse_document
+from gameday.scenarios.draft import sketch
 from gameday.scenarios.first import write_first_scenario
 from gameday.scenarios.load import load_cluster, load_scenario, load_text
 from gameday.scenarios.model import TIMINGS
@@ -59,6 +61,19 @@ def test_the_catalogue_lists_what_is_shipped() -> None:
         assert entry.title
         assert entry.objectives
         assert entry.path.stem == entry.name
+
+
+@shipped
+def test_the_parts_of_a_whole_are_what_each_is_alone(path: Path) -> None:
+    """Checks see the same, whether the file is valid as a whole or only in parts."""
+    root, problems = parse_document(path.read_text(), path.name)
+    assert not problems
+    whole = load_scenario(path).scenario
+    once, alone = (sketch(root, each, duration=180, stabilise=5) for each in (whole, None))
+    for field in once.__struct_fields__:
+        assert getattr(once, field) == getattr(alone, field), field
+    assert once.slis
+    assert once.sandbox is not None
 
 
 @shipped
