@@ -9,9 +9,9 @@ import msgspec
 from gameday.drills.durable import replace_file
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
-from gameday.drills.undo_log import read_recovery, read_undo_log
+from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import StorageError, UndoFailed
-from gameday.injectors.undo import Undone, by_hand
+from gameday.injectors.undo import Outcome, Undone, by_hand
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
@@ -54,9 +54,9 @@ def read_drill(folder: DrillFolder) -> Conclusion:
     """
     loaded = load_text(folder.scenario.read_text(encoding="utf-8"), str(folder.scenario))
     journal = read_journal(folder.journal)
-    recovered, problems = read_recovery(folder.recovery)
-    events = (*journal.events, *_recovery(journal.events, recovered))
-    notes = tuple(note for note in (journal.note, *problems) if note)
+    undo = read_undo_log(folder.undo, folder.recovery)
+    events = (*journal.events, *_missed(journal.events, undo.undone))
+    notes = tuple(note for note in (journal.note, *undo.problems) if note)
     found = score(loaded.scenario, events)
     outstanding = tuple(_outstanding(folder, found))
     if outstanding:
@@ -72,25 +72,32 @@ def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
             yield f"{armed.what}; by hand: {hands}"
 
 
-def _recovery(events: Sequence[Event], recovered: Sequence[Undone]) -> list[Event]:
-    """What the watchdog or `gameday recover` put back, as events after the journal's last."""
+def _missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
+    """What was undone and is not in the journal, as events after its last.
+
+    By the watchdog, by `gameday recover`, or by a runner whose journal took no more.
+    """
     injections = {e.injection.id for e in events if isinstance(e, InjectionArmed)}
+    ends = [e for e in events if isinstance(e, InjectionUndone)]
+    known = {(e.injection, e.outcome, e.by) for e in ends}
+    over = {e.injection for e in ends if e.outcome != Outcome.FAILED.value}
     last = events[-1] if events else None
     found: list[Event] = []
-    for undone in recovered:
-        if undone.id not in injections or last is None:
+    for each in undone:
+        told = (each.id, each.outcome.value, each.by) in known
+        if each.id not in injections or each.id in over or told or last is None:
             continue
-        at = max(undone.at, last.at)
+        at = max(each.at, last.at)
         found.append(
             InjectionUndone(
                 seq=last.seq + len(found) + 1,
                 at=at,
-                wall=undone.wall,
-                injection=undone.id,
-                outcome=undone.outcome.value,
+                wall=each.wall,
+                injection=each.id,
+                outcome=each.outcome.value,
                 called=at,
-                detail=undone.detail,
-                by=undone.by,
+                detail=each.detail,
+                by=each.by,
             )
         )
     return found

@@ -54,6 +54,7 @@ class Injections:
         emit: Takes what happens.
         now: Seconds since the drill's start.
         errands: Where it is done, beside the rest.
+        over: Whether the drill has ended, or somebody asked to: nothing is injected then.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Injections:
         emit: Emit,
         now: Callable[[], float],
         errands: Errands,
+        over: Callable[[], bool],
     ) -> None:
         self._faults = faults
         self._seed = seed
@@ -76,6 +78,7 @@ class Injections:
         self._emit = emit
         self._now = now
         self._errands = errands
+        self._over = over
         self._armed: list[ArmedInjection] = []
         self._breaking: dict[int, _Breaking] = {}
         self._aiming: dict[str, anyio.Lock] = {}
@@ -131,6 +134,8 @@ class Injections:
     async def _inject(self, fault: Fault, injection: Injection, entry: int) -> None:
         armed = await self._arm(fault, injection, entry)
         await anyio.lowlevel.checkpoint_if_cancelled()
+        if self._over():  # asked for in this very moment: nobody has cancelled us yet
+            return
         called = self._now()
         self._emit(events.InjectCalled(at=called, injection=injection.id))
         try:

@@ -99,6 +99,7 @@ class Runner:
             emit=self.emit,
             now=self.now,
             errands=errands,
+            over=lambda: self.direction.ended or bool(self.direction.abort),
         )
 
     def now(self) -> float:

@@ -111,6 +111,22 @@ def test_what_the_watchdog_put_back_counts(lines: list[bytes], tmp_path: Path) -
     assert [event.at for event in found.events[-2:]] == sorted(e.at for e in found.events[-2:])
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_only_the_undo_log_knows_counts_once(
+    lines: list[bytes], lost: bool, tmp_path: Path
+) -> None:
+    """The runner undid it, and its journal took the line of it, or no more."""
+    made = next(e.injection for e in events.decode(lines) if isinstance(e, events.InjectionArmed))
+    armed = next(n for n, line in enumerate(lines) if b'"InjectCalled"' in line)
+    folder = folder_of(tmp_path, lines[: armed + 4] if lost else lines)
+    record = Undone(made.id, Outcome.PUT_BACK, "started again", at=4.0, wall=7.0)
+    folder.undo.write_bytes(msgspec.json.encode(record) + b"\n")
+    found = read_drill(folder)
+    (end,) = [event for event in found.events if isinstance(event, events.InjectionUndone)]
+    assert found.score.injections[0].how == end.outcome
+    assert end.outcome == ("put-back" if lost else "taken-over")
+
+
 def test_what_is_left_of_the_sandbox_is_said(lines: list[bytes], tmp_path: Path) -> None:
     folder = folder_of(tmp_path, lines)
     left = Armed("sandbox", "the sandbox", SandboxRef("fake", "x", "memory:x"), (TearDown("t"),))
