@@ -22,7 +22,7 @@ KNOWN = (
 """What a template sees; what it sees when it runs is `gameday.injectors.sandbox.local.templates`."""
 
 _UNCLOSED = "a '{{' lacks its '}}'", "Write it as {{ port }}."
-_BUILT_IN = frozenset(("range", "dict", "lipsum", "cycler", "joiner", "namespace", "loop"))
+_BUILT_IN = frozenset(("range", "dict", "loop"))
 _WORDS = frozenset(
     ["and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"]
 )

@@ -137,7 +137,14 @@ class Replica:
         """
         try:
             return templates.render(text, self._values())
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+        ) as error:
             raise SandboxError(f"a template of {self.name} cannot be filled in: {error}") from error
 
     def environment(self) -> dict[str, str]:

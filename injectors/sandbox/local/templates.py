@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 
 from gameday.injectors.errors import UsageError
+from gameday.injectors.sandbox.local import bounded
 from gameday.injectors.sandbox.local.orders import ServiceSpec
 
 __all__ = ["check", "render", "variables"]
@@ -18,20 +17,13 @@ __all__ = ["check", "render", "variables"]
 HOST = "127.0.0.1"
 
 
-@functools.cache
-def _environment() -> SandboxedEnvironment:
-    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-
-
 def render(text: str, values: Mapping[str, Any]) -> str:
-    """The text with its templates filled in.
+    """The text with its templates filled in, within `gameday.injectors.sandbox.local.bounded`.
 
     Raises:
-        TemplateError: if a variable is unknown or the template is none.
+        TemplateError: if a variable is unknown, the template is none, or it goes too far.
     """
-    if "{" not in text:
-        return text
-    return _environment().from_string(text).render(values)
+    return bounded.render(text, values) if "{" in text else text
 
 
 def variables(
@@ -81,7 +73,7 @@ def _problem(text: str, values: Mapping[str, Any]) -> str:
         return str(error.message).replace("'dict object' has no attribute", "'links' has no")
     except TemplateError as error:
         return str(error)
-    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         # An expression in the user's template, such as a sum of a word and a number.
         return str(error)
     return ""
