@@ -14,6 +14,7 @@ import msgspec
 
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
+from gameday.drills.printable import printable
 from gameday.drills.state import OpenDrill
 from gameday.injectors.errors import GamedayError, UsageError
 from gameday.injectors.sandbox.base import Slot
@@ -172,16 +173,16 @@ def show(found: Briefing, *, width: int) -> None:
     console.print()
     for page in found.pages:
         state = "acknowledged" if page.acknowledged else "not acknowledged"
-        head = Text(f"! {page.alert}", style="bold red")
+        head = Text(printable(f"! {page.alert}"), style="bold red")
         head.append(
             f"  {page.tier}, fires for {show_duration(round(found.elapsed - page.since))}, {state}",
             style="",
         )
         console.print(head)
-        console.print(Text(f"  {_clean(page.summary)}"))
+        console.print(Text(f"  {printable(page.summary)}"))
         if page.value:
-            console.print(Text(f"  {page.value} when it fired", style="dim"))
-        console.print(Text(f"  gameday ack {page.page}", style="dim"))
+            console.print(Text(printable(f"  {page.value} when it fired"), style="dim"))
+        console.print(Text(printable(f"  gameday ack {page.page}"), style="dim"))
     if not found.pages:
         console.print("No alert fires.")
     console.print()
@@ -196,7 +197,9 @@ def show(found: Briefing, *, width: int) -> None:
         console.print()
         table = Table.grid(padding=(0, 2))
         for moment in found.moments[-12:]:
-            table.add_row(f"  {moment.at:7.1f} s", Text(moment.who), Text(_clean(moment.text)))
+            table.add_row(
+                f"  {moment.at:7.1f} s", Text(printable(moment.who)), Text(printable(moment.text))
+            )
         console.print(table)
     console.print()
     if found.has_runbook:
@@ -221,13 +224,9 @@ def slot_table(slots: Iterable[Slot]) -> Table:
             Text(slot.name, style="bold red" if unwell else ""),
             Text(state, style="red" if slot.state != "running" else ""),
             Text(slot.health, style="red" if slot.health == "unhealthy" else ""),
-            slot.address,
+            Text(slot.address),
             str(slot.restarts),
-            slot.owner,
-            slot.tier,
+            Text(printable(slot.owner)),
+            Text(printable(slot.tier)),
         )
     return table
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -31,6 +31,7 @@ import anyio.lowlevel
 import msgspec
 
 from gameday.drills import state
+from gameday.drills.channels import forget_book
 from gameday.drills.ending import end_runner
 from gameday.drills.folder import DrillFolder
 from gameday.drills.recover import recover
@@ -285,6 +286,7 @@ class _Guard:
             _log(f"not put back: {', '.join((*left.left, *left.problems))}")
             return 5
         state.forget(self._settings.drill)
+        forget_book(self._folder.path)
         _log("everything is put back")
         return 0
 

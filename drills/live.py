@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.printable import printable
 from gameday.drills.view import View
 from gameday.injectors.units import show_duration
 from gameday.scenarios.model import Scenario
@@ -103,9 +104,9 @@ class _Story(View):
     def _write(self, at: float, lane: str, text: str, quote: str = "") -> None:
         """One thing that happened; long lines go on under their own beginning."""
         style = _STYLES.get(lane, "")
-        words = Text(clean(text), style=style if lane in ("alert", "fault") else "")
+        words = Text(printable(text), style=style if lane in ("alert", "fault") else "")
         if quote:
-            words.append(f" “{clean(quote)}”", style="italic")
+            words.append(f" “{printable(quote)}”", style="italic")
         stamp = clock(at - self.begun) if self.begun is not None else " --:----"
         line = Table.grid(padding=(0, 1))
         line.add_column(width=9, no_wrap=True)
@@ -118,7 +119,7 @@ class _Story(View):
         head, *rest = text.split("\n")
         self._write(self._last, "people" if kind == "report" else "alert", head)
         for line in rest:
-            label, detail = clean(line[2:13]), clean(line[13:])
+            label, detail = printable(line[2:13]), printable(line[13:])
             row = Table.grid(padding=(0, 1))
             row.add_column(width=9)
             row.add_column(width=1)
@@ -130,11 +131,6 @@ class _Story(View):
 
 class PlainView(_Story):
     """One line for each thing that happens: for logs, pipes and CI."""
-
-
-def clean(text: str) -> str:
-    """What people typed, without control characters: it must not drive the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class _Series:
@@ -228,9 +224,9 @@ class LiveView(_Story):
 
     def _head(self) -> Text:
         head = Text("EXERCISE ", style="bold yellow")
-        title = "Something may break" if self.blind else clean(self.scenario.title)
+        title = "Something may break" if self.blind else printable(self.scenario.title)
         head.append(title, style="bold")
-        head.append(f" · {self.scenario.severity} · {clean(self.phase)}")
+        head.append(f" · {self.scenario.severity} · {printable(self.phase)}")
         if self.begun is not None:
             head.append(f" {clock(self.now - self.begun).strip()}")
             head.append(f" of {show_duration(self.scenario.duration)}", style="dim")
@@ -266,7 +262,7 @@ class LiveView(_Story):
             f"✕ {name} for {show_duration(round(self.now - at))}"
             for name, at in self.faults.values()
         ]
-        line.append(clean(", ".join(held)) or "nothing", style="yellow" if held else "dim")
+        line.append(printable(", ".join(held)) or "nothing", style="yellow" if held else "dim")
         return line
 
     def _firing(self) -> Text:
@@ -275,7 +271,7 @@ class LiveView(_Story):
             f"! {name} for {show_duration(round(self.now - at))}, {'acknowledged' if done else 'not acknowledged'}"
             for name, at, done in self.pages.values()
         ]
-        line.append(clean(", ".join(held)) or "nothing", style="bold red" if held else "dim")
+        line.append(printable(", ".join(held)) or "nothing", style="bold red" if held else "dim")
         return line
 
 

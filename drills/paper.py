@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from rich.cells import cell_len, chop_cells
 
+from gameday.drills.printable import printable
+
 __all__ = ["Paper", "fold"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
@@ -53,8 +55,7 @@ class Paper:
         Control characters are left out: what people typed must not drive the terminal.
         """
         lead = sign or " " * indent
-        clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-        for line in fold(clean, max(self.width - indent, 1)):
+        for line in fold(printable(text, "\n"), max(self.width - indent, 1)):
             print(lead + self.style(line, style) if line else lead.rstrip())
             lead = " " * indent
 

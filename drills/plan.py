@@ -9,6 +9,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.permission import WORDS
+from gameday.drills.printable import printable
 from gameday.drills.printer import Printer
 from gameday.drills.production import Planned, Production
 from gameday.injectors.undo import (
@@ -25,20 +27,26 @@ __all__ = ["plan_json", "show_plan"]
 
 
 def show_plan(
-    production: Production, planned: Sequence[Planned], seed: int, same: str, width: int
+    production: Production,
+    planned: Sequence[Planned],
+    commands: Sequence[str],
+    seed: int,
+    same: str,
+    width: int,
 ) -> None:
     """Print who would be hit, by what, when, and how it would be put back.
 
     Args:
         production: What would be played.
         planned: The injections that it would make.
+        commands: What it would run of itself, and only if that is allowed.
         seed: Chose the targets.
         same: The command that plays exactly this.
         width: Columns.
     """
     scenario = production.scenario
     console = Printer(width=width, highlight=False)
-    console.print(Text(scenario.title, style="bold"))
+    console.print(Text(printable(scenario.title), style="bold"))
     stop = show_duration(scenario.duration)
     console.print(f"Nothing was started. Hard stop after {stop}; seed {seed}.")
     console.print()
@@ -51,19 +59,36 @@ def show_plan(
         ref = production.rehearsal().ref
         undo = "\n".join(_undo(step, ref) for step in injection.undo)
         at = show_duration(each.at)
-        table.add_row(at, Text(injection.fault, style="yellow"), injection.target, how, undo)
+        table.add_row(
+            at,
+            Text(printable(injection.fault), style="yellow"),
+            *map(_text, (injection.target, how)),
+            Text(printable(undo, "\n")),
+        )
     for alert in scenario.alerts:
         if alert.at is not None:
             at, undo = show_duration(alert.at), "resolving it on every channel"
-            table.add_row(at, Text("alert", style="red"), alert.name, alert.tier, undo)
+            table.add_row(at, Text("alert", style="red"), _text(alert.name), alert.tier, undo)
     for report in scenario.reports:
-        table.add_row(show_duration(report.at), "report", report.sender, report.text, "")
+        table.add_row(
+            show_duration(report.at), "report", _text(report.sender), _text(report.text), ""
+        )
     if table.row_count:
         console.print(table)
     else:
         console.print("No fault and no alert: a control drill.")
     console.print()
-    console.print(Text(f"The same drill: {same}"))
+    if commands:
+        console.print(Text(f"Commands of its own, which run only with {WORDS}:", style="bold"))
+        for command in commands:
+            console.print(Text(f"  {printable(command)}"))
+        console.print()
+    console.print(Text(printable(f"The same drill: {same}")))
+
+
+def _text(text: str) -> Text:
+    """As it stands: neither markup nor what drives a terminal."""
+    return Text(printable(text))
 
 
 def _undo(step: Step, ref: SandboxRef) -> str:
@@ -83,12 +108,15 @@ def _undo(step: Step, ref: SandboxRef) -> str:
     return command
 
 
-def plan_json(production: Production, planned: Sequence[Planned], seed: int) -> str:
+def plan_json(
+    production: Production, planned: Sequence[Planned], commands: Sequence[str], seed: int
+) -> str:
     """The plan for machines."""
     found = {
         "scenario": production.scenario.name,
         "seed": seed,
         "duration": production.scenario.duration,
+        "commands": commands,
         "injections": [
             {
                 "at": each.at,

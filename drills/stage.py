@@ -23,7 +23,7 @@ from gameday._version import __version__
 from gameday.drills import state
 from gameday.drills.affinity import Affinity
 from gameday.drills.briefing import RUNBOOK
-from gameday.drills.channels import Book, write_book
+from gameday.drills.channels import Book, forget_book, write_book
 from gameday.drills.channels.file import File
 from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
@@ -66,12 +66,14 @@ class Options(msgspec.Struct, frozen=True):
         seed: Chooses targets.
         scripted: Whether the scenario's scripted fixers take part.
         webhook: Where pages are posted, too.
+        allow_exec: Whether commands may run that a script or a fault brings.
     """
 
     root: Path
     seed: int
     scripted: bool = True
     webhook: str = ""
+    allow_exec: bool = False
 
 
 async def run_drill(
@@ -125,7 +127,7 @@ async def _play(
     reference = production.reference(folder)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))
-        log = UndoLog(folder.undo, zero=journal.zero)
+        log = UndoLog(folder.undo, zero=journal.zero, allow_exec=options.allow_exec)
         stack.callback(log.close)
         lock = state.lock_sandbox(reference.identity, folder.id)
         stack.callback(lock.release)
@@ -404,6 +406,7 @@ class _Play:
             await self.watchdog.done()
         if not read_undo_log(self.folder.undo, self.folder.recovery).outstanding:
             state.forget(self.folder.id)
+            forget_book(self.folder.path)
         self.folder.release_reserve()
 
     async def _tear_down(self) -> None:

@@ -23,6 +23,7 @@ from gameday.drills.durable import (
     storage_hint,
     sync_directory,
 )
+from gameday.drills.permission import refuse_commands
 from gameday.drills.undoing import page_resolver, undo_one
 from gameday.injectors.errors import Refused, StorageError, UndoFailed
 from gameday.injectors.sandbox.base import Sandbox
@@ -43,6 +44,7 @@ class UndoLog:
     Args:
         path: The file; it is made if it is not there.
         zero: CLOCK_MONOTONIC of zero on the drill's axis, for ``Undone.at``.
+        allow_exec: Whether undo steps may run commands of the user's own.
 
     Attributes:
         unrecorded: Why records of what was undone could not be written.
@@ -52,10 +54,11 @@ class UndoLog:
         StorageError: if it cannot be made.
     """
 
-    def __init__(self, path: Path, *, zero: float = 0.0) -> None:
+    def __init__(self, path: Path, *, zero: float = 0.0, allow_exec: bool = False) -> None:
         self.path = path
         self.unrecorded: list[StorageError] = []
         self._zero = zero
+        self._allow_exec = allow_exec
         self._resolve_page = page_resolver(path.parent)
         self._armed: dict[str, Armed] = {}
         try:
@@ -82,7 +85,10 @@ class UndoLog:
 
         Raises:
             StorageError: if it could not be recorded; then the change must not be made.
+            Refused: if its undo runs a command to which nobody has said yes; nor then.
         """
+        if not self._allow_exec:
+            refuse_commands(armed.steps)
         self._armed[armed.id] = armed
         await self._append(armed)
 

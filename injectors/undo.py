@@ -228,26 +228,25 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
     where = f" --sandbox {shlex.quote(sandbox.address)}" if sandbox.address else ""
     match step:
         case SignalProcess():
-            return (
-                f"kill -{signals.Signals(step.signal).name.removeprefix('SIG')} {step.process.pid}"
-            )
+            return f"kill -{_signal_name(step.signal)} {step.process.pid}"
         case StartSlot() if sandbox.kind == "attached":
             return _restart_command(step.slot, sandbox)
         case StartSlot() | ClearHold():
-            return f"gameday sandbox restart {step.slot}{where}"
+            return f"gameday sandbox restart {shlex.quote(step.slot)}{where}"
         case RemoveToxic():
-            return f"gameday sandbox clear {shlex.quote(step.link)} {step.tag}{where}"
+            return f"gameday sandbox clear {shlex.quote(step.link)} {shlex.quote(step.tag)}{where}"
         case EndHelpers():
             return f"pkill -KILL -f {shlex.quote(step.tag)}"
         case RestoreAffinity():
             return f"taskset -a -cp {','.join(map(str, step.cpus))} {step.process.pid}"
         case RestoreLimit(limit="as"):
-            soft, hard = ("unlimited" if v == "-1" else v for v in step.value.split())
-            return f"prlimit --pid {step.process.pid} --as={soft}:{hard}"
+            soft, _, hard = step.value.replace("-1", "unlimited").partition(" ")
+            limits = shlex.quote(f"{soft}:{hard}")
+            return f"prlimit --pid {step.process.pid} --as={limits}"
         case RestoreLimit():
             return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
         case DeleteFile():
-            return f"gameday sandbox exec {step.slot}{where} -- rm -f {shlex.quote(step.name)}"
+            return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
         case ResolvePage():
             return (
                 f"resolve the alert {step.alert!r} (page {step.page}) in {', '.join(step.channels)}"
@@ -255,11 +254,29 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
         case TearDown():
             return f"gameday sandbox down{where}"
         case RunCommand():
-            return shlex.join(step.argv)
+            return shlex.join(step.argv) or "(an empty command)"
 
 
 def _restart_command(slot: str, sandbox: SandboxRef) -> str:
     """How an attached process is started: as the user said, else as it had been started."""
-    attached = msgspec.json.decode(sandbox.options.get("attached", "{}"))
-    one = attached.get(slot.removesuffix("-1"), {})
-    return shlex.join(one.get("restart") or one.get("command", ()))
+    try:
+        known = msgspec.json.decode(
+            sandbox.options.get("attached", "{}"), type=dict[str, _HowItRuns]
+        )
+    except msgspec.DecodeError:
+        known = {}  # damaged; there is still the name
+    one = known.get(slot.removesuffix("-1"), _HowItRuns())
+    return shlex.join(one.restart or one.command) or f"start {shlex.quote(slot)} again"
+
+
+class _HowItRuns(msgspec.Struct):
+    restart: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+def _signal_name(number: int) -> str:
+    """``KILL``, ``CONT``; the number itself, where it is no signal here."""
+    try:
+        return signals.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)

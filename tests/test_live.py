@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gameday.drills.channels.message import Message, plain_text
-from gameday.drills.live import LiveView, PlainView, clean, clock
+from gameday.drills.live import LiveView, PlainView, clock
+from gameday.drills.printable import printable
 from gameday.drills.view import View
 from gameday.injectors.fault import Injection
 from gameday.injectors.undo import StartSlot
@@ -171,8 +172,8 @@ def test_a_reader_that_goes_away_ends_the_showing_not_the_drill() -> None:
 
 @given(st.text())
 def test_clean_text_is_printable(text: str) -> None:
-    assert clean(text).isprintable()
-    assert len(clean(text)) == len(text)
+    assert printable(text).isprintable()
+    assert len(printable(text)) == len(text)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_outstanding_is_what_was_armed_and_not_undone(
     records = [r for r in records if isinstance(r, Undone) or (r.id in first and first.pop(r.id))]
 
     async def write() -> list[Armed]:
-        log = UndoLog(path)
+        log = UndoLog(path, allow_exec=True)
         for record in records:
             await (log.arm(record) if isinstance(record, Armed) else log.undone(record))
         log.close()
@@ -106,7 +106,7 @@ def test_outstanding_is_what_was_armed_and_not_undone(
 @pytest.mark.anyio
 async def test_it_is_on_disk_when_arm_returns_and_newest_comes_first(tmp_path: Path) -> None:
     path, recovery = tmp_path / "undo.jsonl", tmp_path / "recovery.jsonl"
-    log = UndoLog(path)
+    log = UndoLog(path, allow_exec=True)
     for name in "abc":
         await log.arm(armed(name))
         assert outstanding(path, recovery)[0] == armed(name)
@@ -119,7 +119,7 @@ async def test_it_is_on_disk_when_arm_returns_and_newest_comes_first(tmp_path: P
 
 def whole_log(path: Path) -> bytes:
     async def write() -> None:
-        log = UndoLog(path)
+        log = UndoLog(path, allow_exec=True)
         await log.arm(armed("a"))
         await log.arm(armed("b"))
         await log.undone(Undone("b", Outcome.PUT_BACK))
@@ -145,7 +145,7 @@ def test_a_death_at_any_byte_never_hides_what_was_armed(tmp_path: Path) -> None:
 async def test_a_torn_line_does_not_harm_the_next(tmp_path: Path) -> None:
     path, recovery = tmp_path / "undo.jsonl", tmp_path / "recovery.jsonl"
     path.write_bytes(b'{"type":"armed","id":"x","wh')
-    log = UndoLog(path)
+    log = UndoLog(path, allow_exec=True)
     await log.arm(armed("a"))
     log.close()
     read = read_undo_log(path, recovery)
@@ -188,11 +188,11 @@ def test_what_cannot_be_read_is_reported_never_ignored(tmp_path: Path) -> None:
 
 
 def test_there_is_one_writer(tmp_path: Path) -> None:
-    log = UndoLog(tmp_path / "undo.jsonl")
+    log = UndoLog(tmp_path / "undo.jsonl", allow_exec=True)
     with pytest.raises(Refused, match="another process"):
-        UndoLog(tmp_path / "undo.jsonl")
+        UndoLog(tmp_path / "undo.jsonl", allow_exec=True)
     log.close()
-    UndoLog(tmp_path / "undo.jsonl").close()
+    UndoLog(tmp_path / "undo.jsonl", allow_exec=True).close()
 
 
 def test_no_record_no_injection_and_no_disk_stops_an_undo(tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_no_record_no_injection_and_no_disk_stops_an_undo(tmp_path: Path) -> Non
 
 
 def test_it_is_private(tmp_path: Path) -> None:
-    UndoLog(tmp_path / "undo.jsonl").close()
+    UndoLog(tmp_path / "undo.jsonl", allow_exec=True).close()
     assert (tmp_path / "undo.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.anyio
 async def test_every_undone_record_has_its_instant(tmp_path: Path) -> None:
     path = tmp_path / "undo.jsonl"
-    log = UndoLog(path, zero=time.monotonic() - 5)
+    log = UndoLog(path, zero=time.monotonic() - 5, allow_exec=True)
     for name in "ab":
         await log.arm(armed(name))
     await log.undone(Undone("a", Outcome.NOTHING, "never sent"))

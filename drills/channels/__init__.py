@@ -7,6 +7,7 @@ small: a channel is imported when it is used.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from gameday.injectors.undo import Outcome, ResolvePage, StepResult
 if TYPE_CHECKING:
     from gameday.drills.channels.message import Channel
 
-__all__ = ["Book", "read_book", "resolve_page", "write_book"]
+__all__ = ["Book", "forget_book", "read_book", "resolve_page", "write_book"]
 
 
 class Book(msgspec.Struct):
@@ -31,7 +32,7 @@ class Book(msgspec.Struct):
 
 
 def write_book(folder: Path, book: Book) -> None:
-    """Keep the channels of a drill; the folder is private, as a webhook's URL may be a secret."""
+    """Keep the channels of a drill until it is closed: for us alone, as a webhook may be a secret."""
     write_private(folder / "pages.json", msgspec.json.encode(book))
 
 
@@ -39,8 +40,14 @@ def read_book(folder: Path) -> Book | None:
     """The channels of a drill; None if it has not got as far."""
     try:
         return msgspec.json.decode((folder / "pages.json").read_bytes(), type=Book)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def forget_book(folder: Path) -> None:
+    """Nothing is left to resolve, so nothing has to know a webhook's secret any more. Never raises."""
+    with suppress(OSError):
+        (folder / "pages.json").unlink()
 
 
 def open_channels(book: Book) -> list[Channel]:

@@ -6,9 +6,11 @@ Whatever takes alerts from Alertmanager takes these; the labels ``exercise`` and
 
 from __future__ import annotations
 
+import re
 import ssl
 from base64 import b64encode
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,11 +19,37 @@ import msgspec
 from gameday.drills.channels.message import MARK, ChannelError, Message
 from gameday.drills.http import HttpFailure, request
 from gameday.injectors.errors import UsageError
+from gameday.scenarios.source import read_source
 
-__all__ = ["Webhook"]
+__all__ = ["Webhook", "read_webhook", "redacted"]
 
 _TIMEOUT = 5.0
+_LONGEST = 8192
+_PLAIN = re.compile(r"[\x21-\x7e]+")
 _NEVER_SENT = ("refused", "unknown-host", "unreachable", "tls")
+
+
+def redacted(url: str) -> str:
+    """What may be shown of a webhook: its host; path, query and login may be a secret."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme and parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}/…"
+    except ValueError:
+        pass
+    return f"what was given ({len(url)} characters, not shown)"
+
+
+def read_webhook(given: str) -> str:
+    """The URL that was given: itself, or ``@FILE`` for what stands in a file.
+
+    Raises:
+        UsageError: if the file cannot be read, or it is no webhook.
+    """
+    url = read_source(Path(given[1:]), limit=_LONGEST) if given.startswith("@") else given
+    url = url.strip()
+    Webhook(url)  # refused now, not once a sandbox stands
+    return url
 
 
 class Webhook:
@@ -35,9 +63,9 @@ class Webhook:
             host, port = parts.hostname, parts.port
         except ValueError:  # half an IPv6 address, or a port that is none
             host = port = None
-        if host is None or parts.scheme not in ("http", "https"):
+        if host is None or parts.scheme not in ("http", "https") or not _PLAIN.fullmatch(url):
             raise UsageError(
-                f"{url!r} is no webhook; a URL with http or https was expected",
+                f"{redacted(url)} is no webhook; a URL with http or https was expected",
                 hint="Write it as https://example.org/hook.",
             )
         self.host = host

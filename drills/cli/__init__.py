@@ -21,6 +21,7 @@ import click
 
 from gameday._version import __version__
 from gameday.drills.places import any_open_drill
+from gameday.drills.printable import printable
 from gameday.injectors.errors import GamedayError, StorageError
 
 __all__ = ["look_for_no_plugins", "main"]
@@ -154,7 +155,7 @@ def _say_what_is_outstanding(command: str) -> None:
     from gameday.drills.state import outstanding_message
 
     if message := outstanding_message():
-        click.echo(f"gameday: {message}", err=True)
+        click.echo(printable(f"gameday: {message}", "\n"), err=True)
 
 
 @click.group(
@@ -217,7 +218,7 @@ def _run(argv: list[str]) -> int:
         error.show()
         return 2
     except GamedayError as error:
-        click.echo(f"gameday: {error}", err=True)
+        click.echo(printable(f"gameday: {error}", "\n"), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("gameday: interrupted", err=True)
@@ -241,8 +242,8 @@ def _own_fault(error: Exception) -> int:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     click.echo(
-        f"gameday: a fault of Gameday's own: {type(error).__name__}: {error}\n"
-        f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened.",
+        printable(f"gameday: a fault of Gameday's own: {type(error).__name__}: {error}", "\n")
+        + f"\n  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened.",
         err=True,
     )
     return 70

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gameday.drills.cli import completing
+from gameday.drills.printable import printable
 from gameday.injectors.errors import GamedayError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def list_(as_json: bool) -> None:
     if not rows:
         click.echo("No drill was run here. `gameday run api-node-failure` runs one.")
     for row in rows:
-        click.echo(f"{row['id']}  {row['outcome']:<12}  {row['scenario']}")
+        click.echo(printable(f"{row['id']}  {row['outcome']:<12}  {row['scenario']}"))
 
 
 def _row(folder: DrillFolder, runs: bool) -> dict[str, str]:
@@ -105,18 +106,21 @@ def recover(drill: str | None) -> None:
         try:
             anyio.run(_recover, folder)
         except GamedayError as error:
-            click.echo(f"gameday: {error}", err=True)
+            click.echo(printable(f"gameday: {error}", "\n"), err=True)
             code = max(code, error.exit_code)
     sys.exit(code)
 
 
 async def _recover(folder: DrillFolder) -> None:
     from gameday.drills import state
+    from gameday.drills.channels import forget_book
     from gameday.drills.recover import check_recovered, recover
 
     done = await recover(folder, by="recover", wait=5.0)
     for undone in done:
-        click.echo(f"{undone.id}: {undone.outcome.value} {undone.detail}".rstrip())
+        text = f"{undone.id}: {undone.outcome.value} {undone.detail}".rstrip()
+        click.echo(printable(text, "\n"))
     check_recovered(folder)
     state.forget(folder.id)
+    forget_book(folder.path)
     click.echo(f"{folder.id}: nothing is outstanding.")

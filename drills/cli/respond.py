@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gameday.drills.printable import printable
 from gameday.injectors.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def hint(**options: Any) -> None:
             if isinstance(event, events.Noted) and event.kind == "hint"
         ]
         if len(given) > asked:
-            click.echo(given[-1])
+            click.echo(printable(given[-1], "\n"))
             return
     raise UsageError(
         "the drill did not answer", hint="`gameday status` says whether it still runs."
@@ -181,7 +182,7 @@ def status(drill: str | None, runbook: bool, as_json: bool) -> None:
 
     opened = running(drill)
     if runbook:
-        click.echo(briefing.runbook(opened.where))
+        click.echo(printable(briefing.runbook(opened.where), "\n\t"))
         return
     found = briefing.brief(opened)
     if as_json:

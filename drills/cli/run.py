@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gameday.drills.cli import completing, look_for_no_plugins
+from gameday.drills.printable import printable
 from gameday.injectors.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
     default=None,
     help="Hide here what is broken and why, for those who respond; default: with --fixers people.",
 )
-@click.option("--webhook", metavar="URL", help="Post pages there too, as Alertmanager would.")
+@click.option(
+    "--webhook",
+    metavar="URL|@FILE",
+    help="Post pages there too, as Alertmanager would. A secret URL is given by @FILE or in "
+    "GAMEDAY_WEBHOOK, as others can see a command's arguments.",
+)
 @click.option(
     "--attach",
     multiple=True,
@@ -67,6 +73,11 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
 )
 @click.option(
     "--restart", multiple=True, metavar="NAME=COMMAND", help="How an attached process is started."
+)
+@click.option(
+    "--allow-exec",
+    is_flag=True,
+    help="Let the drill run the commands of its own that --dry-run shows.",
 )
 @click.option("--names", is_flag=True, help="Show people's names in the debrief, not roles.")
 @click.option("--json", "as_json", is_flag=True, help="Print the debrief as JSON, nothing else.")
@@ -80,6 +91,7 @@ def run(
     webhook: str | None,
     attach: tuple[str, ...],
     restart: tuple[str, ...],
+    allow_exec: bool,
     names: bool,
     as_json: bool,
     quiet: bool,
@@ -91,22 +103,35 @@ def run(
     scenario, 3 inconclusive, 4 aborted, 5 something could not be put back, 6 refused by
     a safety check, 70 a fault of Gameday's own.
     """
+    from gameday.drills.permission import check_permission, commands_of
+
+    webhook = _webhook(webhook)
     processes, restarts = _pairs("--attach", attach), _pairs("--restart", restart)
     seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+    people = fixers == "people"
     if dry_run:
-        production, planned = _plan(scenario, processes, restarts, seed, webhook)
+        production, planned = _plan(scenario, processes, restarts, seed)
         options = [*_given("--attach", attach), *_given("--restart", restart)]
+        options += ["--allow-exec"] * allow_exec
         same = shlex.join(["gameday", "run", scenario, *options, "--seed", str(seed)])
-        _show_plan(production, planned, seed, same, as_json=as_json)
+        commands = commands_of(production.scenario, planned, scripted=not people)
+        _show_plan(production, planned, commands, seed, same, as_json=as_json)
         return
     from gameday.drills.standby import Standby
 
     with Standby.start() as standby:  # first, so that it imports while we do
-        production, _ = _plan(scenario, processes, restarts, seed, webhook)
+        production, planned = _plan(scenario, processes, restarts, seed)
+        commands = commands_of(production.scenario, planned, scripted=not people)
+        check_permission(commands, allowed=allow_exec)
         from gameday.drills.stage import Options
 
-        people = fixers == "people"
-        how = Options(root=Path.cwd(), seed=seed, scripted=not people, webhook=webhook or "")
+        how = Options(
+            root=Path.cwd(),
+            seed=seed,
+            scripted=not people,
+            webhook=webhook,
+            allow_exec=allow_exec,
+        )
         hidden = people if blind is None else blind
         folder = _play(production, how, standby, quiet=quiet or as_json, blind=hidden)
     from gameday.drills.conclusion import conclude
@@ -117,12 +142,21 @@ def run(
     sys.exit(found.score.exit_code)
 
 
+def _webhook(given: str | None) -> str:
+    """The URL; no process that we start inherits the variable that may hold it."""
+    variable = os.environ.pop("GAMEDAY_WEBHOOK", "")
+    if not (given or variable):
+        return ""
+    from gameday.drills.channels.webhook import read_webhook
+
+    return read_webhook(given or variable)
+
+
 def _plan(
     scenario: str,
     processes: Mapping[str, str],
     restarts: Mapping[str, str],
     seed: int,
-    webhook: str | None,
 ) -> tuple[Production, list[Planned]]:
     look_for_no_plugins()
     import anyio
@@ -131,10 +165,6 @@ def _plan(
     from gameday.scenarios.catalog import find_scenario
     from gameday.scenarios.load import load_scenario
 
-    if webhook is not None:
-        from gameday.drills.channels.webhook import Webhook
-
-        Webhook(webhook)  # refused now, not once a sandbox stands
     loaded = load_scenario(find_scenario(scenario, Path.cwd()))
     production = produce(loaded, processes, restarts)
     return production, anyio.run(plan_drill, production, seed)
@@ -170,24 +200,30 @@ def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
     from gameday.scoring.events import why_not_started
 
     if why := why_not_started(found.events):
-        click.echo(f"gameday: the sandbox did not start: {why}", err=True)
+        click.echo(printable(f"gameday: the sandbox did not start: {why}", "\n"), err=True)
     if not as_json:
         show_verdict(found, folder, _width())
         return
     click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
     for left in found.outstanding:
-        click.echo(f"Not put back: {left}", err=True)
+        click.echo(printable(f"Not put back: {left}", "\n"), err=True)
 
 
 def _show_plan(
-    production: Production, planned: Sequence[Planned], seed: int, same: str, *, as_json: bool
+    production: Production,
+    planned: Sequence[Planned],
+    commands: Sequence[str],
+    seed: int,
+    same: str,
+    *,
+    as_json: bool,
 ) -> None:
     from gameday.drills.plan import plan_json, show_plan
 
     if as_json:
-        click.echo(plan_json(production, planned, seed))
+        click.echo(plan_json(production, planned, commands, seed))
     else:
-        show_plan(production, planned, seed, same, _width())
+        show_plan(production, planned, commands, seed, same, _width())
 
 
 def _width() -> int:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gameday.drills.printable import printable
 from gameday.injectors.errors import SandboxError, UsageError
 
 __all__ = ["sandbox"]
@@ -157,6 +158,9 @@ def logs(slot: str, lines: int, follow: bool, **options: Any) -> None:
 
 
 def _write(data: bytes) -> None:
+    """As it is into a file or a pipe; what drives a terminal is left out for one."""
+    if sys.stdout.isatty():
+        data = printable(data.decode("utf-8", "replace"), "\n\t").encode()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
@@ -227,4 +231,4 @@ def clear(link: str, tag: str, **options: Any) -> None:
     from gameday.injectors.undo import RemoveToxic
 
     result = _with(options, lambda box: box.run_step(RemoveToxic(link, tag)))
-    click.echo(f"{link}: {result.outcome.value} {result.detail}".rstrip())
+    click.echo(printable(f"{link}: {result.outcome.value} {result.detail}".rstrip()))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gameday.drills.cli import completing, look_for_no_plugins
+from gameday.drills.printable import printable
 from gameday.injectors.errors import ScenarioError
 
 __all__ = ["catalog", "init", "schema", "validate"]
@@ -27,7 +28,7 @@ def validate(files: tuple[str, ...], quiet: bool) -> None:
         try:
             loaded = load_scenario(find_scenario(name, Path.cwd()))
         except ScenarioError as error:
-            click.echo(str(error), err=True)
+            click.echo(printable(str(error), "\n"), err=True)
             failed = True
         else:
             if not quiet:
@@ -71,7 +72,7 @@ def catalog(name: str | None, source: bool, as_json: bool) -> None:
             return
         width = max(len(entry.name) for entry in entries)
         for entry in entries:
-            click.echo(f"{entry.name:<{width}}  {entry.severity}  {entry.title}")
+            click.echo(printable(f"{entry.name:<{width}}  {entry.severity}  {entry.title}"))
         click.echo("\ngameday catalog NAME shows one; gameday run NAME runs it.")
         return
     path = find_scenario(name, Path.cwd())

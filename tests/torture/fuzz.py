@@ -401,6 +401,7 @@ def _look_after(worker: Watched, report: Report) -> list[dict[str, Any]] | None:
     found["times"] += 1
     if data:
         found["files"].append(save_input(Path(worker.spec["home"]), target, kind, data))
+    number += not size  # it died before it began with the next one
     rest = worker.spec["count"] - number
     if worker.spec["engine"] == "hypothesis" or rest <= 0 or not number:
         return []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -460,7 +461,13 @@ def _tree(data: bytes, random: Random, form: str) -> bytes:
         other, also = random.choice(places)
         match random.randrange(9):
             case 0:
-                holder[key], other[also] = other[also], holder[key]
+                one, two = (
+                    deepcopy(holder[key]),
+                    deepcopy(other[also]),
+                )  # else they may hold themselves
+                other[also] = one
+                if key in holder if isinstance(holder, dict) else key < len(holder):
+                    holder[key] = two
             case 1:
                 del holder[key]
             case 2:
@@ -478,8 +485,7 @@ def _tree(data: bytes, random: Random, form: str) -> bytes:
                 holder[key] = random.choice(_ODD)
     if random.random() < 0.3:
         return yaml.dump(found, Dumper=_DUMPER, allow_unicode=True).encode("utf-8", "surrogatepass")
-    text = json.dumps(found, ensure_ascii=random.random() < 0.5)
-    return text.encode("utf-8", "surrogatepass")
+    return json.dumps(found, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
 
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -540,7 +546,7 @@ def _field_changed(line: bytes, random: Random) -> bytes:
     holder, key = random.choice(places)
     other, also = random.choice(places)
     if random.random() < 0.2:
-        holder[key], other[also] = other[also], holder[key]
+        holder[key] = deepcopy(other[also])
     elif random.random() < 0.2:
         del holder[key]
     else:
