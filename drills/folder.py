@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from gameday.drills.durable import open_append, set_aside, sync_directory
+from gameday.drills.durable import open_append, set_aside, sync_directory, write_private
+from gameday.drills.ownership import refuse_foreign
 from gameday.injectors.errors import StorageError, UsageError
 
 __all__ = ["DrillFolder", "find_root", "is_drill_id", "list_drills"]
@@ -110,6 +111,7 @@ class DrillFolder:
 
         Raises:
             StorageError: if it cannot be made; nothing was started.
+            Refused: if others could write where it would be.
         """
         drills = root.absolute() / ".gameday" / "drills"
         try:
@@ -168,8 +170,10 @@ def _make_unique(drills: Path, stem: str) -> Path:
     home = drills.parent
     if not home.is_dir():
         home.mkdir(mode=0o700, parents=True)
-        (home / ".gitignore").write_text("*\n")
+        write_private(home / ".gitignore", b"*\n")
+    refuse_foreign(home)
     drills.mkdir(mode=0o700, exist_ok=True)
+    refuse_foreign(drills)
     while True:
         path = drills / f"{stem}-{os.urandom(2).hex()}"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import anyio.abc
 import msgspec
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from gameday.drills.durable import open_append
 from gameday.drills.load_messages import Bucket, Order
 from gameday.injectors.errors import SandboxError
 from gameday.scoring.events import LoadBucket, LoadStarted
@@ -38,7 +40,7 @@ async def run_load(
         SandboxError: if the load's process ends by itself, or says what it should not.
     """
     command = [sys.executable, "-m", "gameday.drills.load_worker"]
-    with log.open("ab") as sink:
+    with os.fdopen(open_append(log), "ab") as sink:
         process = await anyio.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink
         )

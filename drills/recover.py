@@ -22,6 +22,7 @@ from gameday.drills import state
 from gameday.drills.durable import append, open_append, split_lines
 from gameday.drills.ending import end_runner
 from gameday.drills.folder import DrillFolder
+from gameday.drills.ownership import refuse_foreign
 from gameday.drills.undo_log import UndoRead, read_undo_log
 from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
 from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFailed
@@ -71,8 +72,10 @@ async def recover(
         log: Told what happens, for people.
 
     Raises:
-        Refused: if the runner or another recovery holds the undo log. Nothing was touched.
+        Refused: if the runner or another recovery holds the undo log, or the folder is not
+            ours alone: its undo steps could be anything. Nothing was touched.
     """
+    refuse_foreign(folder.path)
     _end_frozen(folder, log)
     with _locked(folder.undo, wait, insist):
         recovery = _Recovery(

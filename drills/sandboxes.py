@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gameday.drills.folder import is_drill_id
+from gameday.drills.ownership import not_ours
 from gameday.drills.state import running_drills
 from gameday.injectors.errors import UsageError
 from gameday.injectors.undo import SandboxRef
@@ -28,7 +29,7 @@ def standing() -> list[SandboxRef]:
     for folder in _run_folders():
         try:
             spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=_Spec)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue
         if not is_drill_id(spec.tag) and (folder / "socket").exists():
             options = {"tag": spec.tag, "name": spec.name}
@@ -39,7 +40,8 @@ def standing() -> list[SandboxRef]:
 def _run_folders() -> Iterator[Path]:
     homes = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
     for home in dict.fromkeys(home for home in homes if home):
-        yield from sorted(Path(home).glob(f"gameday-{os.geteuid()}-*"))
+        found = sorted(Path(home).glob(f"gameday-{os.geteuid()}-*"))
+        yield from (folder for folder in found if not not_ours(folder))
 
 
 def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:

@@ -19,6 +19,7 @@ import msgspec
 
 from gameday.drills.durable import replace_file
 from gameday.drills.folder import DrillFolder
+from gameday.drills.ownership import not_ours, refuse_foreign
 from gameday.drills.places import state_folder
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, StorageError
@@ -100,9 +101,11 @@ def _made(*parts: str) -> Path:
     path = state_folder()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_foreign(path)
         for part in parts:
             path = path / part
             path.mkdir(mode=0o700, exist_ok=True)
+            refuse_foreign(path)
     except OSError as error:
         raise StorageError(
             f"Gameday's state cannot be kept in {path}: {error.strerror}",
@@ -119,6 +122,7 @@ def remember(drill: OpenDrill) -> None:
 
     Raises:
         StorageError: if it cannot be noted.
+        Refused: if the state's folder is not ours alone.
     """
     path = _made("drills") / f"{drill.id}.json"
     try:
@@ -141,8 +145,11 @@ def open_drills() -> list[OpenDrill]:
 
 
 def _read_drills() -> Iterator[OpenDrill]:
+    drills = state_folder() / "drills"
+    if not_ours(drills.parent) or not_ours(drills):
+        return  # whoever wrote that could have us undo what was never done
     try:
-        paths = list((state_folder() / "drills").glob("[!.]*.json"))
+        paths = list(drills.glob("[!.]*.json"))
     except OSError:
         return
     for path in paths:
@@ -234,7 +241,7 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = _made("locks") / f"{name}.lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         return _lock(fd, drill_id)
     except OSError as error:
         raise StorageError(f"{path} cannot be locked: {error.strerror}") from None

@@ -22,6 +22,7 @@ import anyio
 import msgspec
 
 from gameday.drills import guard
+from gameday.drills.durable import open_append
 from gameday.drills.folder import DrillFolder
 from gameday.drills.standby import Standby
 from gameday.drills.wire import Wire
@@ -103,7 +104,7 @@ class Watchdog:
             pauses=pauses,
         )
         try:
-            log = (folder.logs / "watchdog.log").open("ab")
+            log = os.fdopen(open_append(folder.logs / "watchdog.log"), "ab")
         except OSError as error:
             raise Refused(f"the watchdog cannot be started: {error.strerror}") from None
         with log:

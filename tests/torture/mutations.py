@@ -483,9 +483,14 @@ def _tree(data: bytes, random: Random, form: str) -> bytes:
                 holder[key] = _other_type(holder[key], random)
             case _:
                 holder[key] = random.choice(_ODD)
-    if random.random() < 0.3:
-        return yaml.dump(found, Dumper=_DUMPER, allow_unicode=True).encode("utf-8", "surrogatepass")
-    return json.dumps(found, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
+    try:
+        if random.random() < 0.3:
+            text = yaml.dump(found, Dumper=_DUMPER, allow_unicode=True)
+        else:
+            text = json.dumps(found, ensure_ascii=random.random() < 0.5)
+    except (ValueError, RecursionError, yaml.YAMLError):  # what no file could hold
+        return _raw(data, random, form)
+    return text.encode("utf-8", "surrogatepass")
 
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import errno
+import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,20 @@ A = TypeVar("A", bound=Answer)
 _GONE = {errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.EPIPE}
 _encode = msgspec.json.Encoder().encode
 _answers = msgspec.json.Decoder(Answer)
+
+
+def _refuse_stranger(peer: socket.socket) -> None:
+    """Give no orders, and none of our files, to whom another user has put in the sandbox's place.
+
+    Raises:
+        SandboxError: if neither we nor root listen there.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (os.geteuid(), 0):
+        peer.close()
+        raise SandboxError(f"another user (uid {uid}) answers in the sandbox's place")
 
 
 class Client:
@@ -88,6 +104,7 @@ class Client:
         peer.setblocking(False)
         try:
             peer.connect(self._path)
+            _refuse_stranger(peer)
         except OSError as error:
             peer.close()
             if error.errno in _GONE:

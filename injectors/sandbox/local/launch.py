@@ -43,7 +43,7 @@ def _place(run_dir: Path | None, tag: str) -> Path:
     short = blake2s(tag.encode(), digest_size=8).hexdigest()
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     homes = [run_dir.absolute()] if run_dir is not None else []
-    homes += [Path(runtime)] if runtime and os.access(runtime, os.W_OK | os.X_OK) else []
+    homes += [Path(runtime)] if _is_ours(runtime) else []
     homes += [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp")]
     names = [f"gameday-{os.geteuid()}-{name.removeprefix('gameday-')}" for name in (tag, short)]
     for home in homes:
@@ -51,6 +51,15 @@ def _place(run_dir: Path | None, tag: str) -> Path:
             if len(os.fsencode(home / name / orders.SOCKET)) <= _LONGEST_SOCKET_PATH:
                 return home / name
     raise SandboxError("there is no folder whose path is short enough for a socket")
+
+
+def _is_ours(folder: str) -> bool:
+    """Ours, and to be written to: in another's, ours could be put in another's place."""
+    try:
+        ours = bool(folder) and Path(folder).stat().st_uid == os.geteuid()
+        return ours and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 def _make_folder(folder: Path) -> None:
