@@ -18,6 +18,7 @@ import msgspec
 from gameday.drills.durable import storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.injectors.errors import StorageError, UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.process import boot_id
 
 __all__ = ["VERBS", "Entry", "Garbled", "Heard", "say", "tail"]
@@ -195,7 +196,7 @@ def _hear(line: bytes) -> Heard | Garbled:
     now = time.monotonic()
     try:
         entry = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         start = line[:40].decode("utf-8", "replace")
         return Garbled(f"a line of the inbox is no entry: {start!r} ({error})", now)
     if entry.verb not in VERBS:

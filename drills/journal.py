@@ -26,6 +26,7 @@ import msgspec
 
 from gameday.drills.durable import open_append, split_lines, storage_hint, sync_directory
 from gameday.injectors.errors import StorageError, UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.scoring import events
 from gameday.scoring.events import Event
 
@@ -271,7 +272,7 @@ def read_journal(path: Path) -> JournalRead:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 
@@ -279,7 +280,7 @@ def _is_json(line: bytes) -> bool:
 def _decode(path: Path, number: int, line: bytes) -> Event:
     try:
         event = next(events.decode([line]))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise UsageError(
             f"{path}:{number}: this line is no event of this Gameday ({error})",
             hint="The journal was changed or damaged, or a newer Gameday wrote it.",

@@ -26,6 +26,7 @@ from gameday.drills.ownership import refuse_foreign
 from gameday.drills.undo_log import UndoRead, read_undo_log
 from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
 from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFailed
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id
 from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone, by_hand
@@ -254,7 +255,7 @@ class _Axis:
                 lines, _ = split_lines(file.read(1 << 16))
             if lines:
                 self._start = msgspec.json.decode(lines[0], type=_Start)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             pass  # it died before its first event: then instants are 0, and wall time tells
 
     def now(self) -> tuple[float, float]:

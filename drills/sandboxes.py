@@ -13,6 +13,7 @@ from gameday.drills.folder import is_drill_id
 from gameday.drills.ownership import not_ours
 from gameday.drills.state import running_drills
 from gameday.injectors.errors import UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.undo import SandboxRef
 
 __all__ = ["find_sandbox", "standing"]
@@ -29,7 +30,7 @@ def standing() -> list[SandboxRef]:
     for folder in _run_folders():
         try:
             spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=_Spec)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, *UNREADABLE):
             continue
         if not is_drill_id(spec.tag) and (folder / "socket").exists():
             options = {"tag": spec.tag, "name": spec.name}

@@ -23,6 +23,7 @@ from gameday.drills.ownership import not_ours, refuse_foreign
 from gameday.drills.places import state_folder
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, StorageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.process import is_alive, is_stopped, process_id
 from gameday.injectors.undo import ProcessId, SandboxRef
 
@@ -154,9 +155,11 @@ def _read_drills() -> Iterator[OpenDrill]:
         return
     for path in paths:
         try:
-            yield _drill_decoder.decode(path.read_bytes())
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            drill = _drill_decoder.decode(path.read_bytes())
+        except (OSError, *UNREADABLE):
             continue
+        if drill.id == path.stem and "\0" not in drill.folder:  # else it was changed
+            yield drill
 
 
 def running_drills() -> list[OpenDrill]:
@@ -267,7 +270,7 @@ def _lock(fd: int, drill_id: str) -> SandboxLock:
 def _read_holder(fd: int) -> str:
     try:
         return msgspec.json.decode(os.pread(fd, 4096, 0), type=_Holder).drill
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return "of another process"
 
 
@@ -284,7 +287,7 @@ def blocked() -> Stop | None:
         return _stop_decoder.decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return Stop(why=f"{path} is there, but cannot be read")
 
 

@@ -26,6 +26,7 @@ from gameday.drills.durable import (
 from gameday.drills.permission import refuse_commands
 from gameday.drills.undoing import page_resolver, undo_one
 from gameday.injectors.errors import Refused, StorageError, UndoFailed
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import UNDO_VERSION, Armed, Outcome, Undone, UndoRecord
 
@@ -186,7 +187,7 @@ def read_recovery(recovery: Path) -> tuple[list[Undone], list[str]]:
     for line in lines:
         try:
             record = _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
         if isinstance(record, Undone):
             found.append(record)
@@ -232,7 +233,7 @@ def _read(path: Path) -> tuple[list[Armed | Undone], bool, list[str]]:
             continue
         try:
             record = _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             problems.append(f"{path}:{number}: this line cannot be read ({error})")
             continue
         if isinstance(record, Armed) and record.version > UNDO_VERSION:
@@ -245,6 +246,6 @@ def _read(path: Path) -> tuple[list[Armed | Undone], bool, list[str]]:
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return not line.strip()
     return True

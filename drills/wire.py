@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from gameday.injectors.reading import UNREADABLE
+
 __all__ = ["Wire"]
 
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class Wire(Generic[T]):
     def _decode(self, line: bytes) -> T | None:
         try:
             return self._decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
 
     def close(self) -> None:

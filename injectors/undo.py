@@ -16,6 +16,8 @@ import signal as signals
 
 import msgspec
 
+from gameday.injectors.reading import UNREADABLE
+
 __all__ = [
     "UNDO_VERSION",
     "Armed",
@@ -263,7 +265,7 @@ def _restart_command(slot: str, sandbox: SandboxRef) -> str:
         known = msgspec.json.decode(
             sandbox.options.get("attached", "{}"), type=dict[str, _HowItRuns]
         )
-    except msgspec.DecodeError:
+    except UNREADABLE:
         known = {}  # damaged; there is still the name
     one = known.get(slot.removesuffix("-1"), _HowItRuns())
     return shlex.join(one.restart or one.command) or f"start {shlex.quote(slot)} again"

@@ -55,6 +55,8 @@ TOO_FAR = [
     "{{ 'x'|indent(10**9) }}",
     "{{ (1, 2)|tojson(indent=10**9) }}",
     "{{ lipsum(n=10**6) }}",
+    "{% set x = 1e999 %}{{ x }}",
+    "{{ port + 1e999 }}",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "{% for a in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
     "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",

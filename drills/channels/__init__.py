@@ -15,6 +15,7 @@ import msgspec
 
 from gameday.drills.durable import write_private
 from gameday.injectors.errors import SandboxError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.undo import Outcome, ResolvePage, StepResult
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def read_book(folder: Path) -> Book | None:
     """The channels of a drill; None if it has not got as far."""
     try:
         return msgspec.json.decode((folder / "pages.json").read_bytes(), type=Book)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

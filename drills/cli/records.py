@@ -11,6 +11,7 @@ import click
 from gameday.drills.cli import completing
 from gameday.drills.printable import printable
 from gameday.injectors.errors import GamedayError, UsageError
+from gameday.injectors.reading import UNREADABLE
 
 if TYPE_CHECKING:
     from gameday.drills.folder import DrillFolder
@@ -46,7 +47,7 @@ def _row(folder: DrillFolder, runs: bool) -> dict[str, str]:
 
     try:
         found = msgspec.json.decode(folder.debrief("json").read_bytes())["drill"]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+    except (OSError, *UNREADABLE, KeyError, TypeError):
         return {"id": folder.id, "outcome": "no debrief", "scenario": ""}
     return {
         "id": folder.id,

@@ -29,6 +29,7 @@ import anyio
 import msgspec
 
 from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import fake_steps
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.fake_parts import make_parts
@@ -338,7 +339,7 @@ class FakeSandbox(Sandbox):
             return
         try:
             self._state = msgspec.json.decode(self._file.read_bytes(), type=FakeState)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise SandboxGone(f"the fake sandbox {self._file} cannot be read: {error}") from error
 
     def _save(self) -> None:

@@ -78,7 +78,8 @@ def render(text: str, values: Mapping[str, Any]) -> str:
             _within(size, "the text", TEXT_LIMIT)
             pieces.append(piece)
         return "".join(pieces)
-    except (MemoryError, RecursionError, SyntaxError) as error:  # Python's own bounds
+    except (MemoryError, RecursionError, SyntaxError, NameError) as error:
+        # Python's own bounds; the last is how a number beyond all bounds reads in its code.
         raise SecurityError(f"the template goes too far ({type(error).__name__})") from None
     finally:
         _rounds.reset(token)

@@ -135,6 +135,7 @@ async def launch(
     run = Path(ref.address)
     _make_folder(run)
     log_dir.mkdir(parents=True, exist_ok=True)
+    (run / orders.SPEC).touch(0o600)  # environments may hold what is secret
     (run / orders.SPEC).write_bytes(msgspec.json.encode(spec))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(run / orders.SOCKET))

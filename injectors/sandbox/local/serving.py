@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from gameday.injectors.errors import GamedayError, SandboxError, UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.local import orders
@@ -166,7 +167,7 @@ class _Door:
                 answer = await self._execute(client, order, files)
             else:
                 answer = await self._do(order)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             answer = orders.Failed(f"the order cannot be read: {error}", usage=True)
         except GamedayError as error:
             answer = orders.Failed(error.message, error.hint, isinstance(error, UsageError))
