@@ -21,7 +21,6 @@ import click
 
 from gameday._version import __version__
 from gameday.drills.places import any_open_drill
-from gameday.drills.printable import printable
 from gameday.injectors.errors import GamedayError, StorageError
 
 __all__ = ["look_for_no_plugins", "main"]
@@ -155,7 +154,7 @@ def _say_what_is_outstanding(command: str) -> None:
     from gameday.drills.state import outstanding_message
 
     if message := outstanding_message():
-        click.echo(printable(f"gameday: {message}", "\n"), err=True)
+        _complain(message)
 
 
 @click.group(
@@ -218,7 +217,7 @@ def _run(argv: list[str]) -> int:
         error.show()
         return 2
     except GamedayError as error:
-        click.echo(printable(f"gameday: {error}", "\n"), err=True)
+        _complain(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("gameday: interrupted", err=True)
@@ -236,14 +235,20 @@ def _run(argv: list[str]) -> int:
         return _own_fault(error)
 
 
+def _complain(text: str) -> None:
+    """Say what is wrong; what files and people put into it does not drive the terminal."""
+    from gameday.drills.printable import printable
+
+    click.echo(printable(f"gameday: {text}", "\n"), err=True)
+
+
 def _own_fault(error: Exception) -> int:
     if os.environ.get("GAMEDAY_DEBUG"):
         raise error
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    click.echo(
-        printable(f"gameday: a fault of Gameday's own: {type(error).__name__}: {error}", "\n")
-        + f"\n  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened.",
-        err=True,
+    _complain(
+        f"a fault of Gameday's own: {type(error).__name__}: {error}\n"
+        f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened."
     )
     return 70

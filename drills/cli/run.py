@@ -61,7 +61,7 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
 )
 @click.option(
     "--webhook",
-    metavar="URL|@FILE",
+    metavar="URL",
     help="Post pages there too, as Alertmanager would. A secret URL is given by @FILE or in "
     "GAMEDAY_WEBHOOK, as others can see a command's arguments.",
 )
