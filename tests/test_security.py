@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import stat
 import subprocess
+import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -367,6 +369,19 @@ def _as_stranger(*argv: str) -> str:
     return done.stdout + done.stderr
 
 
+def _in_a_terminal(terminal: Terminal, *args: str) -> str:
+    """What a command shows where a person looks on."""
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "gameday", *args]
+        environment = terminal.environment()
+        subprocess.run(command, stdout=theirs, cwd=terminal.cwd, env=environment, timeout=60)
+        return os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 @pytest.mark.sandbox
 @pytest.mark.slow
 def test_a_sandbox_takes_no_order_of_another_user(
@@ -392,6 +407,9 @@ def test_a_sandbox_takes_no_order_of_another_user(
         table = terminal.say("sandbox", "ps", "--sandbox", "tiny")
         assert "\u202e" not in table
         assert "[bold]" in table
+        logs = _in_a_terminal(terminal, "sandbox", "logs", "web-1", "--sandbox", "tiny")
+        assert "I am up" in logs
+        assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f]", logs)
     finally:
         place.chmod(0o700)
         terminal.say("sandbox", "down", "--sandbox", "tiny")
