@@ -327,9 +327,13 @@ def fuzz(
                     running.remove(worker)
                     todo[:0] = more
     finally:
+        from tests.torture.targets import HOME
+
         for worker in running:
             worker.process.kill()
             worker.process.wait()
+        for left in Path(HOME).glob(f"gameday-fuzz-{os.getpid()}-*"):
+            shutil.rmtree(left, ignore_errors=True)
     for account in sorted(home.glob("*.json")):
         report.add(json.loads(account.read_text()))
     if report.memory > MEMORY:

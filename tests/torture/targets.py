@@ -7,6 +7,7 @@ terminal, or an error without words.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ from gameday.scenarios.source import decode
 __all__ = ["TARGETS", "Target"]
 
 ROOT = Path(__file__).resolve().parents[2]
+HOME = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Target:
 @cache
 def _place() -> Path:
     """A folder of this process, in memory where there is some."""
-    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    place = Path(tempfile.mkdtemp(prefix="gameday-fuzz-", dir=home))
+    place = Path(tempfile.mkdtemp(prefix=f"gameday-fuzz-{os.getppid()}-", dir=HOME))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)  # one that is killed: by its parent
     for name in ("scenarios/catalogue/runbooks", "scenarios/first"):
         shutil.copytree(ROOT / name, place / Path(name).name, dirs_exist_ok=True)
     for path in (place / "first").iterdir():
