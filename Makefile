@@ -8,7 +8,7 @@ SCENARIO ?= api-node-failure
 QUICK := not sandbox and not slow and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test bench truth lint types docs wheel clean
+.PHONY: help drill test bench truth torture lint types docs wheel clean
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judg
 
 truth: $(VENV)/.dev ## Fifty real drills with outages from outside, against their true instants.
 	$(BIN)/python tests/benchmarks/truth.py
+
+torture: $(VENV)/.torture ## Kill, simulate and fuzz for half an hour (as root), and write docs/reliability.md.
+	$(BIN)/python -m tests.torture.run
 
 lint: $(VENV)/.dev ## Format and lint check.
 	$(BIN)/ruff format --check .
@@ -53,6 +56,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.drill: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.torture: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group torture
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python

@@ -307,10 +307,17 @@ class _Guard:
         return Ended(tuple(armed.id for armed in read.outstanding), read.problems)
 
     def _recover(self, *, insist: bool) -> None:
-        try:
-            anyio.run(self._recover_all, insist)
-        except GamedayError as error:
-            _log(error.message)
+        for pause in (*self._settings.pauses, None):
+            try:
+                anyio.run(self._recover_all, insist)
+            except GamedayError as error:
+                _log(error.message)
+            except Exception as error:  # nobody stands behind it: a bug of ours is tried again
+                _log(f"recovering failed: {type(error).__name__}: {error}")
+                if pause is not None:
+                    select.select([], [], [], pause)
+                    continue
+            return
 
     async def _recover_all(self, insist: bool) -> None:
         pauses = self._settings.pauses

@@ -76,10 +76,6 @@ _SYNTAX = {
         "the key at line {line} lacks its ':'",
         "",
     ),
-    "exceeded maximum nesting depth": (  # libyaml's own bound, where it has one
-        f"lists and mappings nest deeper than {_NESTING} levels",
-        "",
-    ),
     "found unexpected end of stream": (
         "the quote that begins at line {line}, column {column} is never closed",
         "",
