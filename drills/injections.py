@@ -54,6 +54,7 @@ class Injections:
         emit: Takes what happens.
         now: Seconds since the drill's start.
         errands: Where it is done, beside the rest.
+        allow: Passes what an entry is about to hit, or raises; says what has changed since the plan.
         over: Whether the drill has ended, or somebody asked to: nothing is injected then.
     """
 
@@ -68,6 +69,7 @@ class Injections:
         emit: Emit,
         now: Callable[[], float],
         errands: Errands,
+        allow: Callable[[int, Sequence[Injection]], str],
         over: Callable[[], bool],
     ) -> None:
         self._faults = faults
@@ -78,6 +80,7 @@ class Injections:
         self._emit = emit
         self._now = now
         self._errands = errands
+        self._allow = allow
         self._over = over
         self._armed: list[ArmedInjection] = []
         self._breaking: dict[int, _Breaking] = {}
@@ -125,6 +128,8 @@ class Injections:
         try:
             with breaking.scope:
                 planned = await fault.plan(self._box, lots(self._seed, entry))
+                if changed := self._allow(entry, planned):
+                    self._emit(events.Noted(at=self._now(), kind="plan", text=changed))
                 async with anyio.create_task_group() as together:
                     for injection in planned:
                         together.start_soon(self._inject, fault, injection, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
 from gameday.scenarios.model import Scenario
 
-__all__ = ["Planned", "Production", "plan_drill", "produce"]
+__all__ = ["Planned", "Production", "plan_drill", "plan_on", "produce"]
 
 BringUp = Callable[[DrillFolder, SandboxRef, list[ProcessId]], Awaitable[Sandbox]]
 
@@ -33,6 +34,7 @@ class Production(msgspec.Struct, frozen=True):
         entry: The service that users reach.
         locustfile: The file with the load's journey; ``user`` is its user class.
         runbook: What the fixers may read.
+        protected: Services that the sandbox itself protects from faults.
     """
 
     scenario: Scenario
@@ -45,13 +47,21 @@ class Production(msgspec.Struct, frozen=True):
     locustfile: Path | None = None
     user: str = ""
     runbook: str = ""
+    protected: tuple[str, ...] = ()
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One injection that the drill would make, ``at`` seconds after its start."""
+    """One injection that the drill would make.
+
+    Attributes:
+        at: Seconds after the drill's start; ``until``: when it is taken back.
+        entry: Its entry of the scenario's ``faults``.
+    """
 
     at: float
     injection: Injection
+    until: float = math.inf
+    entry: int = 0
 
 
 def produce(
@@ -84,12 +94,23 @@ async def plan_drill(production: Production, seed: int) -> list[Planned]:
     Raises:
         UsageError: if a target matches nothing.
         Unsupported: if this machine cannot do one of the faults.
+        Refused: if it would go further than its blast radius.
     """
-    box = production.rehearsal()
+    return await plan_on(production.rehearsal(), production, seed)
+
+
+async def plan_on(box: Sandbox, production: Production, seed: int) -> list[Planned]:
+    """As `plan_drill`, on that sandbox."""
+    from gameday.drills.blast_radius import BlastRadius, reach_of
+
+    scenario = production.scenario
     planned = []
-    for index, entry in enumerate(production.scenario.faults):
+    for index, entry in enumerate(scenario.faults):
         found = await entry.breaks.plan(box, lots(seed, index))
-        planned += [Planned(entry.at, injection) for injection in found]
+        until = scenario.duration if entry.lasts is None else entry.at + entry.lasts
+        planned += [Planned(entry.at, injection, until, index) for injection in found]
+    limits = BlastRadius.of(scenario, production.protected)
+    limits.check(planned, await reach_of(box))
     return sorted(planned, key=lambda each: each.at)
 
 
@@ -138,6 +159,7 @@ def _local(loaded: LoadedScenario) -> Production:
         locustfile=loaded.locustfile,
         user=loaded.user,
         runbook=_runbook(loaded),
+        protected=tuple(name for name, service in cluster.services.items() if service.protected),
     )
 
 

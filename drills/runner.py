@@ -13,7 +13,7 @@ injected and undone is in `injections`, how people are paged in `alerts`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import anyio
@@ -27,6 +27,7 @@ from gameday.drills.injections import Injections
 from gameday.drills.monitor import Cleared, Crossed, Fired, GuardBroken, Monitor, Signal
 from gameday.drills.ports import Emit, Journal, Pages, UndoBook
 from gameday.injectors.errors import GamedayError
+from gameday.injectors.fault import Injection
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
@@ -48,6 +49,8 @@ class Stage(msgspec.Struct):
         actors: Coroutines that act in the drill (the inbox, scripted fixers); they end before
             anything is put back.
         keep_off: Told which CPUs faults burn now, so that we do not measure from there.
+        allow: Passes what an entry of ``faults`` is about to hit, or raises; says what has changed
+            since the plan was made.
     """
 
     box: Sandbox
@@ -57,6 +60,7 @@ class Stage(msgspec.Struct):
     watchers: dict[str, Callable[[Runner], Awaitable[None]]]
     actors: dict[str, Callable[[Runner], Awaitable[None]]] = msgspec.field(default_factory=dict)
     keep_off: Callable[[frozenset[int]], None] = lambda cpus: None
+    allow: Callable[[int, Sequence[Injection]], str] = lambda entry, planned: ""
     listeners: list[Emit] = msgspec.field(default_factory=list)
 
 
@@ -99,6 +103,7 @@ class Runner:
             emit=self.emit,
             now=self.now,
             errands=errands,
+            allow=stage.allow,
             over=lambda: self.direction.ended or bool(self.direction.abort),
         )
 

@@ -7,13 +7,14 @@ happens in between, it is put back, recorded, and told.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import anyio
 import anyio.lowlevel
@@ -22,6 +23,7 @@ import msgspec
 from gameday._version import __version__
 from gameday.drills import state
 from gameday.drills.affinity import Affinity
+from gameday.drills.aim import Aim
 from gameday.drills.briefing import RUNBOOK
 from gameday.drills.channels import Book, forget_book, write_book
 from gameday.drills.channels.file import File
@@ -36,15 +38,16 @@ from gameday.drills.journal import Journal
 from gameday.drills.listening import listen
 from gameday.drills.pages import DrillPages
 from gameday.drills.probes import Addresses, Probe
-from gameday.drills.production import Production
+from gameday.drills.production import Planned, Production
 from gameday.drills.runner import Runner, Stage
 from gameday.drills.standby import Standby
+from gameday.drills.stop_signals import StopSignals
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
 from gameday.drills.usage import Usage
 from gameday.drills.view import View
 from gameday.drills.watchdog import Watchdog
-from gameday.drills.watchers import watch_changes, watch_machine
+from gameday.drills.watchers import watch_changes, watch_machine, watch_stop_url
 from gameday.injectors.errors import GamedayError, Refused
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
@@ -66,6 +69,8 @@ class Options(msgspec.Struct, frozen=True):
         seed: Chooses targets.
         scripted: Whether the scenario's scripted fixers take part.
         webhook: Where pages are posted, too.
+        planned: What the plan that was made beforehand would hit.
+        stop: What says that a real incident is going on.
         allow_exec: Whether commands may run that a script or a fault brings.
     """
 
@@ -73,6 +78,8 @@ class Options(msgspec.Struct, frozen=True):
     seed: int
     scripted: bool = True
     webhook: str = ""
+    planned: tuple[Planned, ...] = ()
+    stop: StopSignals = StopSignals()
     allow_exec: bool = False
 
 
@@ -98,6 +105,7 @@ async def run_drill(
             f"drills are stopped on this machine: {stop.why or 'no reason was given'}",
             hint="`gameday unblock` allows them again.",
         )
+    await options.stop.check()
     interruption = Interruption()
     found: DrillFolder | GamedayError
     async with anyio.create_task_group() as listening:
@@ -131,6 +139,7 @@ async def _play(
         stack.callback(log.close)
         lock = state.lock_sandbox(reference.identity, folder.id)
         stack.callback(lock.release)
+        stack.enter_context(_asyncio_log(folder))
         play = _Play(production, options, view, interruption, folder, reference, journal, log, lock)
         await play.run(standby)
     return folder
@@ -277,8 +286,7 @@ class _Play:
         addresses = Addresses(box, self.production.entry)
         await addresses.refresh()
         await self._note_services(box)
-        for entry in self.scenario.faults:
-            await entry.breaks.plan(box, Random(self.options.seed))
+        aim = await Aim.taken(box, self.production, self.options.planned, self.options.seed)
         pages = DrillPages(self.folder.id, self.scenario.severity, self._channels(), self.now)
         knowledge = Knowledge()
         stage = Stage(
@@ -288,16 +296,19 @@ class _Play:
             pages=pages,
             watchers={
                 "journal": self._watch_journal,
-                "machine": watch_machine,
+                "machine": partial(watch_machine, self.options.stop),
                 "sandbox": watch_changes,
                 "view": self._draw,
             },
             keep_off=self.affinity.keep_off,
+            allow=aim.allow,
             listeners=[self.view.observe, knowledge.observe],
         )
         for name, sli in self.scenario.slis.items():
             probe = Probe(name, sli, addresses, self.now)
             stage.watchers[f"probe {name}"] = partial(_sample, probe)
+        if self.options.stop.url:
+            stage.watchers["stop URL"] = partial(watch_stop_url, self.options.stop)
         if self.scenario.load is not None:
             stage.watchers["load"] = partial(self._offer_load, addresses)
         stage.actors["inbox"] = partial(listen, self.folder, self.scenario.hints)
@@ -419,6 +430,24 @@ class _Play:
             if result.outcome is Outcome.FAILED:
                 self.emit(events.Problem(at=self.now(), where="teardown", what=result.detail))
             await self.log.undone(result)
+
+
+@contextmanager
+def _asyncio_log(folder: DrillFolder) -> Iterator[None]:
+    """What the event loop has to say of its own goes to the drill's logs, not to the terminal."""
+    log = logging.getLogger("asyncio")
+    path = folder.logs / "runner.log"
+    handler = logging.StreamHandler(
+        open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.stream.close()
 
 
 async def _sample(probe: Probe, runner: Runner) -> None:

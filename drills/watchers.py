@@ -11,12 +11,17 @@ import anyio
 
 from gameday.drills import state
 from gameday.drills.runner import Runner
+from gameday.drills.stop_signals import StopSignals
+from gameday.injectors.errors import Refused
 from gameday.scoring import events
 
-__all__ = ["watch_changes", "watch_machine"]
+__all__ = ["watch_changes", "watch_machine", "watch_stop_url"]
 
 _TICK = 0.25
 _SLEEP_WORTH_SAYING = 0.5
+_ASK_EVERY = 1.0
+_SILENT = 3
+"""Times in a row that a stop URL may fail to say anything."""
 
 
 async def watch_changes(runner: Runner) -> None:
@@ -35,8 +40,23 @@ async def watch_changes(runner: Runner) -> None:
             )
 
 
-async def watch_machine(runner: Runner) -> None:
-    """The stop file, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
+async def watch_stop_url(signals: StopSignals, runner: Runner) -> None:
+    """Ask the stop URL once a second; one that falls silent for a while ends the drill, too."""
+    silent = 0
+    while signals.url and not runner.direction.abort:
+        try:
+            why = await signals.url_says()
+            silent = 0
+        except Refused as error:
+            silent += 1
+            why = error.message if silent >= _SILENT else ""
+        if why and not runner.direction.abort:
+            runner.abort("monitoring", why)
+        await anyio.sleep(_ASK_EVERY)
+
+
+async def watch_machine(signals: StopSignals, runner: Runner) -> None:
+    """The stop files, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
     slept = _asleep()
     while True:
         await anyio.sleep(_TICK)
@@ -45,6 +65,8 @@ async def watch_machine(runner: Runner) -> None:
         slept = _asleep()
         if (stop := state.blocked()) is not None and not runner.direction.abort:
             runner.abort("person", f"all drills were stopped: {stop.why}")
+        if (why := signals.file_says()) and not runner.direction.abort:
+            runner.abort("monitoring", why)
 
 
 def _asleep() -> float:

@@ -25,6 +25,7 @@ from pydantic.json_schema import WithJsonSchema
 from gameday.injectors.errors import UsageError
 from gameday.injectors.fault import Fault, Seconds, Share
 from gameday.injectors.registry import fault_class, known_kinds
+from gameday.scenarios.blast_radius import Most, parse_most
 from gameday.scenarios.expressions import (
     Comparison,
     Condition,
@@ -42,6 +43,7 @@ __all__ = [
     "MOST_FAULTS",
     "TIMINGS",
     "AlertRule",
+    "BlastRadiusLimits",
     "Debrief",
     "FaultEntry",
     "Fixers",
@@ -93,11 +95,45 @@ Bound = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^ *(<=|>=|==|!=|<|>)", "examples": [">= 99%"]}),
 ]
 ScriptStep = Annotated[Text, AfterValidator(_check_step)]
+
+
+def _check_most(text: int | str) -> int | str:
+    parse_most(text)
+    return text
+
+
+AtMost = Annotated[
+    int | str,
+    AfterValidator(_check_most),
+    WithJsonSchema({"type": ["string", "integer"], "minimum": 0, "examples": ["1 of 3", "30%"]}),
+]
 Guard = Annotated[str, AfterValidator(_check_when), Field(examples=["availability < 10% for 20s"])]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
+
+
+class BlastRadiusLimits(_Part):
+    """How far the drill may reach; what goes further is refused before anything is touched."""
+
+    at_most: AtMost | None = Field(
+        None,
+        description="How many of a service's replicas, or of the links between two services, may be "
+        "hit at a time: 1 of 3, 30%, or a number. Shares are rounded down.",
+    )
+    protected: list[Text] = Field(
+        default=[],
+        description="Services, slots and links that are never a target: store, api-1, gateway->api.",
+    )
+    at_once: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="How many faults may be in force at a time."
+    )
+
+    @property
+    def most(self) -> Most | None:
+        """``at_most``, parsed."""
+        return parse_most(self.at_most) if self.at_most is not None else None
 
 
 class SandboxChoice(_Part):
@@ -417,6 +453,9 @@ class Scenario(_Part):
     )
     abort_when: list[Guard] = Field(
         default=[], description="Guard rails on SLIs: availability < 10% for 20s."
+    )
+    blast_radius: BlastRadiusLimits = Field(
+        default_factory=BlastRadiusLimits, description="How far the drill may reach."
     )
     debrief: Debrief = Field(default_factory=Debrief, description="What the debrief asks.")
     _steady: tuple[Comparison, ...] = PrivateAttr()

@@ -62,6 +62,32 @@ def overrides(draft: Draft) -> Iterator[Problem]:
             yield from template_problems(text, what, links, draft.services)
 
 
+def protected(draft: Draft) -> Iterator[Problem]:
+    """``blast_radius.protected`` names what there is."""
+    node = draft.root.get("blast_radius", "protected")
+    if node is None or draft.cluster is None:
+        return
+    links = {
+        f"{name}->{other}"
+        for name, service in draft.cluster.services.items()
+        for other in service.links
+    }
+    known = (*draft.services, *draft.slots, *sorted(links))
+    for entry in node.entries():
+        name = entry.text()
+        if name is not None and name not in known and not _is_link_of(name, draft):
+            message = f"blast_radius.protected: there is no service, slot or link {name!r}"
+            yield problem_at(entry, message, did_you_mean(name, known))
+
+
+def _is_link_of(name: str, draft: Draft) -> bool:
+    """``gateway-1->api-2``: between two slots of services that are linked."""
+    source, arrow, target = name.partition("->")
+    if not arrow or draft.cluster is None or source not in draft.slots or target not in draft.slots:
+        return False
+    return draft.slots[target] in draft.cluster.services[draft.slots[source]].links
+
+
 def probes(draft: Draft) -> Iterator[Problem]:
     """Each SLI probes a service that exists."""
     if draft.cluster is None:
@@ -237,6 +263,7 @@ def journey(draft: Draft) -> Iterator[Problem]:
 TARGET_CHECKS: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     parts,
     overrides,
+    protected,
     probes,
     targets,
     overlaps,

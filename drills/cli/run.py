@@ -79,6 +79,18 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
     is_flag=True,
     help="Let the drill run the commands of its own that --dry-run shows.",
 )
+@click.option(
+    "--stop-file",
+    metavar="PATH",
+    help="Refuse or end the drill while this file is there: a real incident is going on. Also "
+    "GAMEDAY_STOP_FILE.",
+)
+@click.option(
+    "--stop-url",
+    metavar="URL",
+    help="The same while this URL answers 200 with anything but an empty text or list, such as "
+    "Alertmanager's /api/v2/alerts. Also GAMEDAY_STOP_URL.",
+)
 @click.option("--names", is_flag=True, help="Show people's names in the debrief, not roles.")
 @click.option("--json", "as_json", is_flag=True, help="Print the debrief as JSON, nothing else.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdicts only.")
@@ -92,6 +104,8 @@ def run(
     attach: tuple[str, ...],
     restart: tuple[str, ...],
     allow_exec: bool,
+    stop_file: str | None,
+    stop_url: str | None,
     names: bool,
     as_json: bool,
     quiet: bool,
@@ -124,6 +138,7 @@ def run(
         commands = commands_of(production.scenario, planned, scripted=not people)
         check_permission(commands, allowed=allow_exec)
         from gameday.drills.stage import Options
+        from gameday.drills.stop_signals import StopSignals
 
         how = Options(
             root=Path.cwd(),
@@ -131,6 +146,8 @@ def run(
             scripted=not people,
             webhook=webhook,
             allow_exec=allow_exec,
+            planned=tuple(planned),
+            stop=StopSignals.given(stop_file, stop_url, os.environ),
         )
         hidden = people if blind is None else blind
         folder = _play(production, how, standby, quiet=quiet or as_json, blind=hidden)

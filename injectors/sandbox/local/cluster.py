@@ -121,6 +121,9 @@ class Service(BaseModel, frozen=True, extra="forbid", defer_build=True):
         description="Files, with templates, that are written into the slot's folder before each "
         "start: nginx.conf, haproxy.cfg and the like. {{ data }}/nginx.conf is its path.",
     )
+    protected: bool = Field(
+        False, description="Whether faults may never hit a replica of it, whatever a scenario says."
+    )
     links: list[ServiceName] = Field(
         default=[], description="Services that it calls; each way is a link that faults can hit."
     )
