@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from rich.table import Table
@@ -24,6 +25,9 @@ from gameday.injectors.undo import (
 from gameday.injectors.units import show_duration
 
 __all__ = ["plan_json", "show_plan"]
+
+_MADE_UP = frozenset({"process", "tag", "name", "cpus", "limit", "value"})
+"""Fields of undo steps that a rehearsal on the fake sandbox invents; the drill finds the real ones."""
 
 
 def show_plan(
@@ -108,10 +112,18 @@ def _undo(step: Step, ref: SandboxRef) -> str:
     return command
 
 
+def _known(step: Step, ref: SandboxRef) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(step)
+    if ref.kind != "fake":
+        return found
+    return {key: value for key, value in found.items() if key not in _MADE_UP}
+
+
 def plan_json(
     production: Production, planned: Sequence[Planned], commands: Sequence[str], seed: int
 ) -> str:
-    """The plan for machines."""
+    """The plan for machines. What is not known before the drill (pids, tags) is left out."""
+    ref = production.rehearsal().ref
     found = {
         "scenario": production.scenario.name,
         "seed": seed,
@@ -123,7 +135,7 @@ def plan_json(
                 "fault": each.injection.fault,
                 "target": each.injection.target,
                 "parameters": each.injection.parameters,
-                "undo": each.injection.undo,
+                "undo": [_known(step, ref) for step in each.injection.undo],
             }
             for each in planned
         ],

@@ -432,18 +432,43 @@ def test_a_dry_run_invents_nothing_to_type(terminal: Terminal) -> None:
     wide = terminal.environment() | {"COLUMNS": "200"}
     told = terminal.say("run", "invented", "--dry-run", "--seed", "1", env=wide)
     told = " ".join(told.split())
-    plan = json.loads(terminal.say("run", "invented", "--dry-run", "--seed", "1", "--json"))
-    pids = {
-        step["process"]["pid"]
-        for injection in plan["injections"]
-        for step in injection["undo"]
-        if "process" in step
-    }
-    assert len(pids) == 3
-    assert not any(re.search(rf"\b{pid}\b", told) for pid in pids)
     assert "gameday-plan" not in told
     assert "PID of" in told
     assert "TAG" in told
+    assert not re.search(r"\b1\d{3}\b", told)  # the fake sandbox counts its pids from 1000
+    raw = terminal.say("run", "invented", "--dry-run", "--seed", "1", "--json")
+    steps = [step for each in json.loads(raw)["injections"] for step in each["undo"]]
+    assert len(steps) == 6
+    for step in steps:
+        assert step.keys() <= {"step", "slot", "link", "signal"}, step
+    assert "gameday-plan" not in raw
+
+
+ATTACHED = """\
+apiVersion: gameday/v1
+name: real
+title: A process of the user's own
+sandbox: {kind: attached}
+slis: {availability: {address: "127.0.0.1:9", path: /, every: 100ms}}
+steady_state: {availability: ">= 10%"}
+stabilise: 1s
+duration: 5s
+faults: [{at: 1s, inject: process.pause, target: {service: web}}]
+"""
+
+
+@pytest.mark.sandbox
+def test_a_dry_run_on_an_attached_process_names_it(terminal: Terminal) -> None:
+    """There the pid is real: leave nothing out."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        (terminal.cwd / "real.yaml").write_text(ATTACHED)
+        raw = terminal.say("run", "real", "--dry-run", "--json", "--attach", f"web={process.pid}")
+    finally:
+        process.kill()
+        process.wait()
+    [[step]] = [each["undo"] for each in json.loads(raw)["injections"]]
+    assert step["process"]["pid"] == process.pid
 
 
 @pytest.mark.parametrize("args", [["--help"], ["catalog"], ["schema"], ["doctor"]], ids=" ".join)
