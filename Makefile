@@ -52,10 +52,12 @@ $(VENV)/bin/python:
 	  { echo "Gameday needs Python 3.11 or later; found $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "This Python has no venv module; on Debian: apt install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV), once: a Python environment and what Gameday needs, in about half a minute."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.drill: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@[ ! -e $@ ] || echo "What Gameday needs has changed; bringing $(VENV) up to date."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.torture: $(VENV)/.dev
@@ -63,6 +65,7 @@ $(VENV)/.torture: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@echo "Installing what the tests need into $(VENV)."
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@ $(VENV)/.drill
