@@ -477,3 +477,27 @@ def test_short_tables_stay_together_in_print() -> None:
         assert table.startswith('<table class="brief">') == (rows <= 8)
     print_rules = text[text.index("@media print") :]
     assert "table.brief { break-inside: avoid; }" in print_rules
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("size", ["A4", "letter"])
+def test_a_small_drill_is_six_pages_on_paper(size: str, tmp_path: Path) -> None:
+    """What is handed around: five pages and the timeline."""
+    assert _CHROMIUM is not None
+    text = to_html(made("node-failure")).replace("@page {", f"@page {{ size: {size};", 1)
+    (tmp_path / "page.html").write_text(text, "utf-8")
+    command = [
+        _CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--no-pdf-header-footer",
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+        (tmp_path / "page.html").as_uri(),
+    ]
+    subprocess.run(command, capture_output=True, check=True, timeout=100)
+    pages = re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())
+    assert 3 <= len(pages) <= 6
