@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.control import Control
+from rich.segment import ControlType, Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +33,8 @@ __all__ = ["LiveView", "PlainView", "open_view"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 36
+_NARROW = 8
+"""Columns of a sparkline: at most, and the least beside the words for its state."""
 _BIN = 1.0
 _QUIET = frozenset(
     {
@@ -113,6 +117,9 @@ class _Story(View):
         line.add_column(width=1)
         line.add_column(overflow="fold")
         line.add_row(Text(stamp, style="dim"), Text(_SIGNS.get(lane, " "), style=style), words)
+        self._print(line)
+
+    def _print(self, line: RenderableType) -> None:
         self.console.print(line)
 
     def page(self, text: str, kind: str) -> None:
@@ -126,7 +133,7 @@ class _Story(View):
             row.add_column(width=10, no_wrap=True)
             row.add_column(overflow="fold")
             row.add_row("", "", Text(label.strip(), style="dim"), Text(detail))
-            self.console.print(row)
+            self._print(row)
 
 
 class PlainView(_Story):
@@ -149,10 +156,55 @@ class _Series:
             self.values[-1] = min(self.values[-1], value)
         self.last = value
 
-    def spark(self, low: float, high: float) -> str:
+    def spark(self, low: float, high: float, width: int = _WIDTH) -> str:
         span = (high - low) or 1.0
         bars = [min(max((value - low) / span, 0.0), 1.0) for value in self.values]
-        return "".join(_BARS[round(bar * (len(_BARS) - 1))] for bar in bars).rjust(_WIDTH)
+        drawn = "".join(_BARS[round(bar * (len(_BARS) - 1))] for bar in bars)
+        return drawn[-width:].rjust(width)
+
+
+class _Block:
+    """The lower lines, which are drawn again in place.
+
+    A terminal that is made narrower wraps what stands in it: a line that was one row becomes
+    two. So we keep the lengths of what we drew, and erase as many rows as it takes up now.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._lengths: list[int] = []
+
+    def erase(self) -> None:
+        """Leave the cursor where the block began."""
+        width = max(self.console.width, 1)
+        rows = sum(max(1, math.ceil(length / width)) for length in self._lengths)
+        if rows:
+            clear = (ControlType.ERASE_IN_LINE, 2)
+            above = [(ControlType.CURSOR_UP, 1), clear] * (rows - 1)
+            self.console.control(Control(ControlType.CARRIAGE_RETURN, clear, *above))
+        self._lengths = []
+
+    def draw(self, block: RenderableType) -> None:
+        """Draw it where the cursor is; never more than fits, never a full last column."""
+        width, height = self.console.size
+        options = self.console.options.update(width=max(width - 1, 1))
+        lines = [_stripped(row) for row in self.console.render_lines(block, options, pad=False)]
+        if len(lines) >= height:
+            lines = lines[1:height]  # the ruler goes first, then the last lines
+        segments = [part for line in lines for part in (*line, Segment.line())][:-1]
+        self.console.print(Segments(segments), end="", soft_wrap=True)
+        self._lengths = [sum(cell_len(part.text) for part in line) for line in lines]
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    """Without the blanks at its end: a terminal would wrap them too."""
+    line = list(line)
+    while line and not line[-1].text.strip():
+        line.pop()
+    if line:
+        text, style, control = line[-1]
+        line[-1] = Segment(text.rstrip(), style, control)
+    return line
 
 
 class LiveView(_Story):
@@ -167,17 +219,27 @@ class LiveView(_Story):
         self.named: dict[str, str] = {}
         self.pages: dict[str, tuple[str, float, bool]] = {}
         self.now = 0.0
-        self._live = Live(
-            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        )
+        self._block = _Block(console)
+        self._drawing = False
 
     def __enter__(self) -> View:
-        self._live.__enter__()
+        self._drawing = True
+        self.console.show_cursor(False)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._live.update(Text(""), refresh=True)
-        self._live.__exit__(None, None, None)
+        self._drawing = False
+        with self.console:
+            self._block.erase()
+            self.console.show_cursor(True)
+
+    def _print(self, line: RenderableType) -> None:
+        """Above the block, in one write, so that nothing flickers."""
+        with self.console:
+            self._block.erase()
+            super()._print(line)
+            if self._drawing:
+                self._block.draw(self._draw())
 
     def observe(self, event: events.Event) -> None:
         super().observe(event)
@@ -214,28 +276,40 @@ class LiveView(_Story):
         self.now = now
         for name, value in self.values.items():
             self.series[name].add(now, value)
-        self._live.update(self._draw(), refresh=True)
+        if not self._drawing:
+            return
+        with self.console:
+            self._block.erase()
+            self._block.draw(self._draw())
 
     def _draw(self) -> RenderableType:
-        parts: list[RenderableType] = [Text("─" * min(self.console.width, 80), style="dim")]
+        parts: list[RenderableType] = [Text("─" * min(self.console.width - 1, 80), style="dim")]
         parts += [self._head(), self._slis()]
         parts += [self._firing()] if self.blind else [self._broken(), self._firing()]
         return Group(*parts)
 
     def _head(self) -> Text:
-        head = Text("EXERCISE ", style="bold yellow")
-        title = "Something may break" if self.blind else printable(self.scenario.title)
-        head.append(title, style="bold")
-        head.append(f" · {self.scenario.severity} · {printable(self.phase)}")
+        tail = Text(f" · {self.scenario.severity} · {printable(self.phase)}")
         if self.begun is not None:
-            head.append(f" {clock(self.now - self.begun).strip()}")
-            head.append(f" of {show_duration(self.scenario.duration)}", style="dim")
-        head.truncate(max(self.console.width - 1, 20), overflow="ellipsis")
+            tail.append(f" {clock(self.now - self.begun).strip()}")
+            tail.append(f" of {show_duration(self.scenario.duration)}", style="dim")
+        head = Text("EXERCISE ", style="bold yellow")
+        width = self.console.width - 1
+        title = Text("Something may break" if self.blind else printable(self.scenario.title), "bold")
+        title.truncate(max(width - head.cell_len - tail.cell_len, 8), overflow="ellipsis")
+        head.append_text(title).append_text(tail)
+        head.truncate(max(width, 8), overflow="ellipsis")
         return head
 
     def _slis(self) -> Table:
         table = Table.grid(padding=(0, 2))
         bounds = {bound.name: bound for bound in self.scenario.steady_bounds}
+        names = max(map(cell_len, self.scenario.slis), default=0)
+        rest = 1 + 2 + names + 2 + 8 + 2  # a free column, the name, the value
+        state_width = max((len(f"outside ({b.op} {b.shown})") for b in bounds.values()), default=7)
+        roomy = self.console.width >= rest + 2 + state_width + _NARROW
+        width = self.console.width - rest - (2 + state_width if roomy else 0)
+        width = max(min(width, _WIDTH), 1)
         for name, sli in self.scenario.slis.items():
             series, share = self.series[name], sli.quantile is None
             high = 1.0 if share else max([*series.values, 1e-3])
@@ -248,12 +322,14 @@ class LiveView(_Story):
             state = {None: "", True: "steady", False: "outside"}[inside]
             bound = f"{bounds[name].op} {bounds[name].shown}" if name in bounds else ""
             style = "bold red" if inside is False else "green" if inside else ""
-            table.add_row(
+            row = [
                 Text(f"  {name}"),
-                Text(series.spark(0.0, high), style=style),
+                Text(series.spark(0.0, high, width), style=style),
                 Text(value.rjust(8), style=style),
-                Text(f"{state} {bound and f'({bound})'}", style="dim"),
-            )
+            ]
+            if roomy:
+                row.append(Text(f"{state} {bound and f'({bound})'}", style="dim"))
+            table.add_row(*row)
         return table
 
     def _broken(self) -> Text:

@@ -11,7 +11,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 from gameday.drills.channels.message import Message, plain_text
 from gameday.drills.live import LiveView, PlainView, clock
@@ -26,6 +26,12 @@ from tests.test_narration import KINDS, make
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\r\b\x00 two\nlines\u2028\u202e"
 SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ALLOWED = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*A|\x1b\[2K|\r|\n")
+
+
+def console_of(width: int, height: int) -> tuple[Console, io.StringIO]:
+    made, out = console(width, terminal=True)
+    made.size = ConsoleDimensions(width, height)
+    return made, out
 
 
 def console(width: int, *, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -125,6 +131,87 @@ def test_the_plain_view_has_a_line_for_each_thing_and_no_colour() -> None:
     assert "01:03.5" in lines[1]
     assert "fixer acknowledged" in lines[1]
     assert "\x1b" not in out.getvalue()
+
+
+class Screen:
+    """A terminal that wraps its lines anew when its width changes, as most do (tmux, VTE, kitty)."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.rows = [""]
+        self.goes_on = [False]  # is the next row the rest of this line?
+        self.row = 0
+
+    def resize(self, width: int) -> None:
+        assert self.row == len(self.rows) - 1
+        lines, line = [], ""
+        for row, goes_on in zip(self.rows, self.goes_on, strict=True):
+            line += row
+            if not goes_on:
+                lines.append(line)
+                line = ""
+        self.width, self.rows, self.goes_on, self.row = width, [""], [False], 0
+        for number, text in enumerate(lines):
+            self.feed(("\n" if number else "") + text)
+
+    def feed(self, text: str) -> None:
+        for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]", text):
+            if token == "\n":
+                self._down(goes_on=False)
+            elif token == "\x1b[2K":
+                self.rows[self.row], self.goes_on[self.row] = "", False
+                assert not any(self.rows[self.row + 1 :]), "erases from below"
+                del self.rows[self.row + 1 :], self.goes_on[self.row + 1 :]
+            elif token == "\x1b[1A":
+                self.row -= 1
+                self.goes_on[self.row] = False
+            elif token != "\r" and not token.startswith("\x1b"):
+                if len(self.rows[self.row]) == self.width:
+                    self._down(goes_on=True)
+                self.rows[self.row] += token
+
+    def _down(self, *, goes_on: bool) -> None:
+        self.goes_on[self.row] = goes_on
+        self.rows.append("")
+        self.goes_on.append(False)
+        self.row += 1
+
+
+@pytest.mark.parametrize("height", [40, 10, 4])
+@pytest.mark.parametrize("widths", [(80, 60, 120), (120, 40, 41, 80), (60, 200, 20)])
+def test_a_terminal_that_is_resized_keeps_no_stale_block(
+    widths: tuple[int, ...], height: int
+) -> None:
+    terminal, out = console_of(widths[0], height)
+    view, screen = LiveView(scenario(title="A title"), terminal), Screen(widths[0])
+    pace = 0.0
+    with view:
+        for width in widths:
+            screen.feed(out.getvalue())
+            out.seek(0)
+            out.truncate()
+            screen.resize(width)
+            terminal.size = ConsoleDimensions(width, height)
+            for text in ("first", "second"):
+                pace += 1.0
+                view.watch({"availability": 0.97})
+                view.observe(
+                    events.Said(at=pace, verb="note", role="fixer", text=f"{text} at {width}")
+                )
+                view.tick(pace)
+        screen.feed(out.getvalue())
+        shown = "\n".join(screen.rows)
+        assert shown.count("EXERCISE") == 1
+        assert 0 < len(shown.partition("EXERCISE")[2].split("\n")) < height
+        out.seek(0)
+        out.truncate()
+    screen.feed(out.getvalue())
+    left = " ".join("".join(screen.rows).split())
+    assert "EXERCISE" not in left
+    assert "─" not in left
+    for width in widths:
+        for text in ("first", "second"):
+            assert left.replace(" ", "").count(f"{text}at{width}”") == 1
 
 
 def test_what_is_broken_and_what_fires() -> None:
