@@ -3,13 +3,15 @@
 They wake when somebody would: a page is delivered, or a report comes in. They
 see alerts, reports, what others say, and `sandbox ps`; they act with the hands
 and speak through the inbox, each step after its reaction time. A person who was
-faster is not repeated.
+faster is not repeated. A page that fires after it was said to be over is a new
+call: they begin again, as on-call would.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -31,10 +33,11 @@ from gameday.scenarios.steps import (
 )
 from gameday.scoring import events
 
-__all__ = ["Knowledge", "ScriptedFixer"]
+__all__ = ["Call", "Knowledge", "ScriptedFixer"]
 
 ROLE = "fixer"
-_ONCE = frozenset({"ack", "declare", "identify", "mitigate", "resolve", "all-clear"})
+_OVER = frozenset({"resolve", "all-clear"})
+_ONCE = frozenset({"ack", "declare", "identify", "mitigate"}) | _OVER
 _PATIENCE = 20.0
 """Seconds that a fixer looks for an unhealthy slot before giving up on a step."""
 _LOOK_EVERY = 0.5
@@ -43,13 +46,34 @@ Speak = Callable[[str, str], Awaitable[None]]
 """Says a verb with its words through the inbox."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What fixers respond to, from the first page or report until somebody says that it is over.
+
+    Attributes:
+        raised: Set by the page or report.
+        over: Set when somebody says so.
+        said: Verbs that were said in it.
+    """
+
+    raised: anyio.Event = field(default_factory=anyio.Event)
+    over: anyio.Event = field(default_factory=anyio.Event)
+    said: set[str] = field(default_factory=set)
+
+
 class Knowledge:
-    """What every fixer may know of a running drill; fed with the journal's events."""
+    """What every fixer may know of a running drill; fed with the journal's events.
+
+    Attributes:
+        firing: Pages that fire.
+        call: The call that is open, or the next one.
+    """
 
     def __init__(self) -> None:
         self.firing: set[str] = set()
-        self.said: set[str] = set()
-        self.alerted = anyio.Event()
+        self.call = Call()
+        self._first = True
+        self._old: set[str] = set()
 
     def observe(self, event: events.Event) -> None:
         """Take in what is public; nothing of the breaker's is."""
@@ -58,10 +82,21 @@ class Knowledge:
                 self.firing.add(event.page)
             case events.AlertResolved():
                 self.firing.discard(event.page)
-            case events.AlertDelivered() | events.Reported():
-                self.alerted.set()
+            case events.AlertDelivered():
+                if event.page not in self._old:
+                    self.call.raised.set()
+            case events.Reported():
+                if self._first:  # later ones tell of what was already responded to
+                    self.call.raised.set()
             case events.Said():
-                self.said.add(event.verb)
+                self.call.said.add(event.verb)
+                if event.verb in _OVER:
+                    self._close()
+
+    def _close(self) -> None:
+        self.call.over.set()
+        self.call, self._first = Call(), False
+        self._old |= self.firing  # delivered once more, on another channel, they are not new
 
 
 class ScriptedFixer:
@@ -82,55 +117,57 @@ class ScriptedFixer:
         self.speak = speak
 
     async def run(self) -> None:
-        """Respond once alerted; returns when the script is over or somebody else closed it."""
-        await self.knowledge.alerted.wait()
+        """Respond to each call, until cancelled."""
+        while True:
+            call = self.knowledge.call
+            await self.respond(call)
+            await call.over.wait()
+
+    async def respond(self, call: Call) -> None:
+        """Play the script once alerted; returns at its end, or when somebody else closed the call."""
+        await call.raised.wait()
         for step in self.steps:
             await anyio.sleep(self.reaction)
-            if self._is_over:
+            if call.over.is_set():
                 return
-            await self._take(step)
+            await self._take(step, call)
 
-    @property
-    def _is_over(self) -> bool:
-        """Has somebody said so?"""
-        return bool(self.knowledge.said & {"resolve", "all-clear"})
-
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: Step, call: Call) -> None:
         try:
-            await self._act(step)
+            await self._act(step, call)
         except GamedayError as error:
             await self.speak("note", f"that did not work: {error.message}")
 
-    async def _act(self, step: Step) -> None:
+    async def _act(self, step: Step, call: Call) -> None:
         match step:
             case Say():
-                await self._say(step)
+                await self._say(step, call)
             case Restart():
-                if slot := await self._find(step.slot):
+                if slot := await self._find(step.slot, call):
                     await self.box.hands.restart(slot, by=ROLE)
             case Drain():
-                if slot := await self._find(step.slot):
+                if slot := await self._find(step.slot, call):
                     await self.box.hands.drain(slot, by=ROLE, back=step.back)
             case Scale():
                 await self.box.hands.scale(step.service, step.replicas, by=ROLE)
             case Execute():
-                if slot := await self._find(step.slot):
+                if slot := await self._find(step.slot, call):
                     await self._execute(slot, step.argv)
             case Wait():
                 await anyio.sleep(step.seconds)
             case Until():
-                await self._until(step.what)
+                await self._until(step.what, call)
 
-    async def _say(self, step: Say) -> None:
-        if step.verb in _ONCE and step.verb in self.knowledge.said:
+    async def _say(self, step: Say, call: Call) -> None:
+        if step.verb in _ONCE and step.verb in call.said:
             return
         text = fill(step.text, await self.box.list_slots())
         await self.speak(step.verb, step.text if text is None else text)
 
-    async def _find(self, name: str) -> str | None:
+    async def _find(self, name: str, call: Call) -> str | None:
         """The slot that a step means, as `sandbox ps` shows it; None if nothing is unhealthy."""
         with anyio.move_on_after(_PATIENCE):
-            while not self._is_over:
+            while not call.over.is_set():
                 found = fill(name, await self.box.list_slots())
                 if found is not None:
                     return found
@@ -148,8 +185,8 @@ class ScriptedFixer:
         if code:
             await self.speak("note", f"{argv[0]} at {slot} ended with {code}")
 
-    async def _until(self, what: str) -> None:
-        while not self._is_over:
+    async def _until(self, what: str, call: Call) -> None:
+        while not call.over.is_set():
             slots = await self.box.list_slots()
             well = all(is_well(slot) or slot.drained or slot.state == "stopped" for slot in slots)
             if (what == "healthy" and well) or (what == "quiet" and not self.knowledge.firing):

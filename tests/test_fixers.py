@@ -18,7 +18,10 @@ Other = Callable[["Scene"], Awaitable[None]]
 class Scene:
     """A fixer, a cluster, and what was said, with its time."""
 
-    def __init__(self, *steps: str, reaction: float = 2.0, limit: float = 300.0) -> None:
+    def __init__(
+        self, *steps: str, reaction: float = 2.0, limit: float = 300.0, again: bool = False
+    ) -> None:
+        self.again = again
         self.script = Scripted.model_validate({"reaction": f"{reaction}s", "steps": list(steps)})
         self.limit = limit
         self.said: list[tuple[float, str, str]] = []
@@ -39,14 +42,20 @@ class Scene:
                     tasks.start_soon(other, self)
                 if alert:
                     self.page()
-                await fixer.run()
+                call = self.knowledge.call
+                if self.again:
+                    await fixer.run()
+                await fixer.respond(call)
                 self.ended = self.clock.current_time()
 
-    def page(self) -> None:
+    def page(self, page: str = "A-1") -> None:
         self.knowledge.observe(
-            events.AlertFired(at=0.0, page="A-1", alert="A", tier="page", source="monitoring")
+            events.AlertFired(at=0.0, page=page, alert="A", tier="page", source="monitoring")
         )
-        self.knowledge.observe(events.AlertDelivered(at=0.0, page="A-1", channel="terminal"))
+        self.deliver(page)
+
+    def deliver(self, page: str) -> None:
+        self.knowledge.observe(events.AlertDelivered(at=0.0, page=page, channel="terminal"))
 
     async def speak(self, verb: str, text: str) -> None:
         self.said.append((self.clock.current_time(), verb, text))
@@ -113,6 +122,37 @@ def test_it_is_over_when_somebody_else_says_so() -> None:
 
     scene = Scene("ack", "wait 10s", "mitigate", "resolve").play(person)
     assert scene.verbs == ["ack"]
+
+
+def test_a_page_after_the_end_is_a_new_call() -> None:
+    """An alert before the fault, on a busy machine, must not leave the fault to nobody."""
+
+    async def later(scene: Scene) -> None:
+        await anyio.sleep(50)
+        scene.page("A-2")
+
+    scene = Scene("ack", "mitigate", "resolve", again=True).play(later)
+    assert scene.said == [
+        *((2.0, "ack", ""), (4.0, "mitigate", ""), (6.0, "resolve", "")),
+        *((52.0, "ack", ""), (54.0, "mitigate", ""), (56.0, "resolve", "")),
+    ]
+
+
+def test_what_was_known_before_the_end_is_no_new_call() -> None:
+    async def later(scene: Scene) -> None:
+        await anyio.sleep(50)
+        scene.deliver("A-1")
+        scene.knowledge.observe(events.Reported(at=0.0, sender="customer", text="It is slow."))
+
+    assert Scene("ack", "resolve", again=True).play(later).verbs == ["ack", "resolve"]
+
+
+def test_a_script_that_closes_nothing_is_played_once() -> None:
+    async def later(scene: Scene) -> None:
+        await anyio.sleep(50)
+        scene.page("A-2")
+
+    assert Scene("ack", "mitigate", again=True).play(later).verbs == ["ack", "mitigate"]
 
 
 def test_waiting_for_health_ends_when_somebody_else_says_that_it_is_over() -> None:
