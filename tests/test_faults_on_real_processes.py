@@ -234,6 +234,7 @@ def test_a_crash_loop_replaces_process_after_process(box: LocalSandbox) -> None:
     assert filler(box) == last, "the loop has ended"
 
 
+@pytest.mark.alone
 def test_a_burnt_process_shares_one_cpu(box: LocalSandbox) -> None:
     who = filler(box)
     assert who is not None
@@ -292,6 +293,7 @@ def test_a_nearly_full_disk_takes_what_was_left(box: LocalSandbox) -> None:
 LINK = "front-1->back-1"
 
 
+@pytest.mark.alone
 def test_a_slow_link_is_slower_by_the_delay(box: LocalSandbox) -> None:
     before = min(took(box, LINK, "/health") for _ in range(5))
     with in_force(box, make("net.latency", delay="300ms", jitter="0s")):
@@ -342,6 +344,7 @@ def test_a_reset_link_resets(box: LocalSandbox) -> None:
     assert get(box, LINK, "/health") == (200, b"well")
 
 
+@pytest.mark.alone
 def test_a_narrow_link_lets_so_much_through(box: LocalSandbox) -> None:
     size = 16_000
     assert took(box, LINK, f"/payload?bytes={size}") < 0.9

@@ -399,6 +399,7 @@ def undo_elsewhere(ref: SandboxRef, step: Step) -> str:
     return done.stdout.decode().strip()
 
 
+@pytest.mark.alone
 def test_burning_a_cpu(tmp_path: Path) -> None:
     async def test() -> None:
         async with sandbox(small(tmp_path), tmp_path) as box:

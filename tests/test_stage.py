@@ -36,6 +36,7 @@ def ours() -> Iterator[Affinity]:
     load.wait()
 
 
+@pytest.mark.alone
 def test_runner_and_load_leave_the_cpu_that_burns_and_return(
     tmp_path: Path, ours: Affinity
 ) -> None:

@@ -34,6 +34,7 @@ TOLERANCE = EVERY
 
 @pytest.mark.sandbox
 @pytest.mark.slow
+@pytest.mark.alone
 def test_true_instants_lie_inside_the_stated_ones(tmp_path: Path) -> None:
     for attempt in ("first", "second"):
         folder = tmp_path / attempt
