@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Toxic
 from gameday.injectors.sandbox.local import cgroups, disk, namespaces, ports, templates
+from gameday.injectors.sandbox.local.burners import Burners
 from gameday.injectors.sandbox.local.child import Child
 from gameday.injectors.sandbox.local.orders import Ensured, ServiceSpec, Spec
 from gameday.injectors.sandbox.local.replica import Replica
@@ -26,8 +25,6 @@ from gameday.injectors.sandbox.proxy import LinkProxy
 __all__ = ["Runtime"]
 
 _TEARDOWN_GRACE = 1.0
-_BURNER = "while True: pass"
-_BURNER_WITHIN = 1.0
 _GROUPS_WITHIN = 0.5
 
 
@@ -46,12 +43,10 @@ class Runtime:
         self.watchers: set[asyncio.Queue[Change]] = set()
         self.over = asyncio.Event()
         self._services = {service.name: service for service in spec.services}
-        self._helpers: dict[str, list[Child]] = {}
-        self._burning: dict[str, int] = {}
+        self.burners = Burners(spec.tag)
         self._taken: set[int] = set()
         self._scaled_by: dict[str, str] = {}
         self._scaling = asyncio.Lock()
-        self._all_cpus = frozenset(os.sched_getaffinity(0))
         apart = os.environ.get("GAMEDAY_ISOLATE") != "0"
         self._groups = cgroups.Groups.make(spec.tag) if apart else None
 
@@ -244,9 +239,7 @@ class Runtime:
 
     async def down(self) -> None:
         """Stop everything, briefly politely."""
-        for children in self._helpers.values():
-            for child in children:
-                child.signal(signal.SIGKILL)
+        self.burners.kill()
         async with asyncio.TaskGroup() as group:
             for replica in self.replicas.values():
                 status = replica.status()
@@ -411,61 +404,9 @@ class Runtime:
 
     async def burn(self, slot: str, tag: str, workers: int) -> None:
         """Pin the slot's process to one CPU and start burners there."""
-        replica = self.find(slot)
-        who = replica.status().process
-        stat = process.read_stat(who.pid) if who is not None else None
-        if who is None or stat is None:
+        who = self.find(slot).status().process
+        if who is None or not await self.burners.start(who, tag, workers):
             raise SandboxError(f"nobody fills {slot}, so there is nothing to starve")
-        allowed = process.affinity(who)
-        cpu = stat.cpu if stat.cpu in allowed else allowed[-1]
-        self._burning[tag] = cpu
-        self._keep_off()
-        for member in process.tree(who):
-            process.set_affinity(member, [cpu])
-        helpers = self._helpers.setdefault(tag, [])
-        helpers += [self._burner(tag) for _ in range(workers - len(helpers))]
-        # Pinned only once it can be seen by its tag: among the others that would take long.
-        for helper in helpers:
-            deadline = time.monotonic() + _BURNER_WITHIN
-            while not process.has_environment(helper.pid):
-                if time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(0.001)
-            process.set_affinity(helper.identity, [cpu])
-
-    def _burner(self, tag: str) -> Child:
-        environment = {"GAMEDAY_SANDBOX": self.spec.tag, "GAMEDAY_HELPER": tag}
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            return Child(
-                [sys.executable, "-I", "-S", "-c", _BURNER, tag],
-                environment=environment,
-                folder="/",
-                stdio=(null, null, null),
-            )
-        finally:
-            os.close(null)
-
-    def burning(self) -> tuple[int, ...]:
-        """CPUs on which burners run."""
-        return tuple(sorted(set(self._burning.values())))
-
-    def _keep_off(self) -> None:
-        """The proxies live here: stay off the CPUs that burn, where there is another one."""
-        cool = self._all_cpus - set(self.burning())
-        os.sched_setaffinity(0, cool or self._all_cpus)
-        Child.cpus = self._all_cpus if cool and cool != self._all_cpus else None
-
-    async def end_helpers(self, tag: str) -> bool:
-        """End the burners that carry a tag; False if there were none."""
-        children = [child for child in self._helpers.pop(tag, []) if child.code is None]
-        for child in children:
-            child.signal(signal.SIGKILL)
-        for child in children:
-            await child.wait(1.0)
-        if self._burning.pop(tag, None) is not None:
-            self._keep_off()
-        return bool(children)
 
     # Faults on memory
 

@@ -271,9 +271,9 @@ class _Door:
             case orders.Burn(slot, tag, workers):
                 await runtime.burn(slot, tag, workers)
             case orders.Burning():
-                return orders.Cpus(runtime.burning())
+                return orders.Cpus(runtime.burners.cpus())
             case orders.EndHelpersOf(tag):
-                return orders.Done(await runtime.end_helpers(tag))
+                return orders.Done(await runtime.burners.end(tag))
             case orders.MemoryGroup(slot):
                 return orders.Names(runtime.memory_group(slot))
             case orders.CapMemory(slot, headroom):
