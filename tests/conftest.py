@@ -12,6 +12,11 @@ import pytest
 from tests.commands import Terminal
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: begun last, it would run on while the other worker has nothing to do."""
+    items.sort(key=lambda item: item.path.name != "test_wheel.py")
+
+
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """An empty folder and a machine state of its own; drills that still run are ended."""

@@ -241,7 +241,7 @@ def test_a_reader_that_goes_away_ends_the_showing_not_the_drill() -> None:
         "from tests.simulation import scenario\n"
         "import sys\n"
         "view = open_view(scenario())\n"
-        "for n in range(5000):\n"
+        "for n in range(2000):\n"  # twice what a pipe holds
         "    view.observe(events.Said(at=float(n), verb='note', role='fixer', text='x' * 60))\n"
         "print('still here', file=sys.stderr)\n"
     )
