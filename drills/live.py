@@ -295,7 +295,9 @@ class LiveView(_Story):
             tail.append(f" of {show_duration(self.scenario.duration)}", style="dim")
         head = Text("EXERCISE ", style="bold yellow")
         width = self.console.width - 1
-        title = Text("Something may break" if self.blind else printable(self.scenario.title), "bold")
+        title = Text(
+            "Something may break" if self.blind else printable(self.scenario.title), "bold"
+        )
         title.truncate(max(width - head.cell_len - tail.cell_len, 8), overflow="ellipsis")
         head.append_text(title).append_text(tail)
         head.truncate(max(width, 8), overflow="ellipsis")
