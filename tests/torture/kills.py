@@ -49,6 +49,8 @@ PROMISED = 2.0
 FROZEN = 5.0
 """Seconds without a sign of life after which the watchdog ends the runner."""
 PATIENCE = 40.0
+HOME = Path("/mnt")
+"""What the namespaces have for themselves: not /tmp, where a checkout may lie."""
 
 FAULTS = {
     "process.kill": "target: {service: back}",
@@ -180,6 +182,7 @@ class Inside:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
+            "TMPDIR": str(HOME / "tmp"),
             "GAMEDAY_STATE": str(folder / "state"),
             "LANG": "C.UTF-8",
             "TERM": "dumb",
@@ -201,6 +204,7 @@ class Inside:
         self.found.wrong += [f"left over: {each}" for each in sorted(after - before)]
         self.found.wrong += [f"missing: {each}" for each in sorted(before - after)]
         self.found.wrong += [f"left over: control group {each}" for each in self._groups()]
+        self.found.wrong += [f"left over: {each}" for each in self._elsewhere()]
         self._judge_record()
         return self.found
 
@@ -422,6 +426,11 @@ class Inside:
         self.found.wrong += [f"the state holds {path.name}" for path in state.glob("*.json")]
         self._no_traceback(said)
 
+    def _elsewhere(self) -> list[str]:
+        """In the folder for temporary files that all share."""
+        folder = self._folder()
+        return [str(path) for path in Path("/tmp").glob(f"*{folder.id}*")] if folder else []
+
     def _groups(self) -> list[str]:
         """Control groups have no namespace here: those of others are not looked at."""
         folder = self._folder()
@@ -456,7 +465,7 @@ def world(root: Path) -> set[str]:
             if table != "unix" and fields[9] == "0":
                 continue  # nobody's: the kernel's memory of a connection that is over
             found.add(f"{table}: {fields[-1] if table == 'unix' else fields[1]}")
-    for folder, names, files in os.walk("/tmp"):
+    for folder, names, files in os.walk(HOME):
         if root in (Path(folder), *Path(folder).parents):
             names.clear()
             continue
@@ -573,10 +582,11 @@ def until(condition: Callable[[], bool], within: float, every: float) -> bool:
 def inside(seed: int, answer: Path) -> None:
     """The whole of one drill; this process is the init of its namespaces."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    for place in ("/tmp", "/dev/shm", "/var/lib"):
-        mount("tmpfs", Path(place), "size=512m")
-    folder = Path("/tmp/torture")
-    folder.mkdir()
+    for place in (HOME, Path("/dev/shm")):
+        mount("tmpfs", place, "size=512m")
+    folder = HOME / "torture"
+    for path in (folder, HOME / "tmp"):
+        path.mkdir()
     found = Inside(job(seed), folder).play()
     kept = ""
     if found.wrong:
@@ -590,7 +600,6 @@ def inside(seed: int, answer: Path) -> None:
 
 def play(seed: int, answers: Path) -> dict[str, Any]:
     """One drill in namespaces of its own; what became of it."""
-    # The folder of answers is outside the namespaces' /tmp: it is reached by its descriptor's path.
     answer = answers / f"{seed}.json"
     argv = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"]
     argv += ["--mount-proc", "--propagation", "private"]
