@@ -32,7 +32,7 @@ from gameday.injectors.sandbox.base import Sandbox
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
 
-__all__ = ["Runner", "Stage"]
+__all__ = ["Runner", "Stage", "each_error"]
 
 VERIFY_TIMEOUT = 10.0
 """Seconds that the steady state has to hold again after everything was put back."""
@@ -162,7 +162,7 @@ class Runner:
 
     def _own_fault(self, where: str, error: Exception) -> None:
         """Whatever fails beside the drill is an event and ends it; it never skips the undo."""
-        for each in _single(error):
+        for each in each_error(error):
             what = str(each) if isinstance(each, GamedayError) else f"{type(each).__name__}: {each}"
             self.failed = self.failed or not isinstance(each, GamedayError)
             self.emit(events.Problem(at=self.now(), where=where, what=what))
@@ -257,10 +257,10 @@ class Runner:
         return began + limit - self.now()
 
 
-def _single(error: Exception) -> Iterator[Exception]:
+def each_error(error: Exception) -> Iterator[Exception]:
     """The errors themselves, out of the groups in which task groups raise them."""
     if isinstance(error, ExceptionGroup):
         for each in error.exceptions:
-            yield from _single(each)
+            yield from each_error(each)
     else:
         yield error

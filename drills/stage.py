@@ -39,7 +39,7 @@ from gameday.drills.listening import listen
 from gameday.drills.pages import DrillPages
 from gameday.drills.probes import Addresses, Probe
 from gameday.drills.production import Planned, Production
-from gameday.drills.runner import Runner, Stage
+from gameday.drills.runner import Runner, Stage, each_error
 from gameday.drills.standby import Standby
 from gameday.drills.stop_signals import StopSignals
 from gameday.drills.undo_log import UndoLog, read_undo_log
@@ -251,8 +251,9 @@ class _Play:
             self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
         except Exception as error:
             # A fault of our own: it is in the record, everything is put back, exit code 70.
-            what = f"{type(error).__name__}: {error}"
-            self.emit(events.Problem(at=self.now(), where="drill", what=what))
+            for each in each_error(error):
+                what = f"{type(each).__name__}: {each}"
+                self.emit(events.Problem(at=self.now(), where="drill", what=what))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._strike(why, steady_after)

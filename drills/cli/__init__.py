@@ -23,7 +23,7 @@ from gameday._version import __version__
 from gameday.drills.places import any_open_drill
 from gameday.injectors.errors import GamedayError, StorageError
 
-__all__ = ["look_for_no_plugins", "main"]
+__all__ = ["look_for_no_plugins", "main", "tell_own_fault"]
 
 REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
 
@@ -247,8 +247,13 @@ def _own_fault(error: Exception) -> int:
         raise error
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
+    tell_own_fault(f"{type(error).__name__}: {error}")
+    return 70
+
+
+def tell_own_fault(what: str) -> None:
+    """Say that it is ours, and where to report it."""
     _complain(
-        f"a fault of Gameday's own: {type(error).__name__}: {error}\n"
+        f"a fault of Gameday's own: {what}\n"
         f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened."
     )
-    return 70

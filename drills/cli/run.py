@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gameday.drills.cli import completing, look_for_no_plugins
+from gameday.drills.cli import completing, look_for_no_plugins, tell_own_fault
 from gameday.drills.printable import printable
 from gameday.injectors.errors import UsageError
 
@@ -214,10 +214,13 @@ def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:
 
 def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
     from gameday.drills.verdict import show_verdict
-    from gameday.scoring.events import why_not_started
+    from gameday.scoring.events import Problem, why_not_started
 
     if why := why_not_started(found.events):
         click.echo(printable(f"gameday: the sandbox did not start: {why}", "\n"), err=True)
+    if found.score.ended == "failed":
+        problems = [event.what for event in found.events if isinstance(event, Problem)]
+        tell_own_fault(problems[0] if problems else "the drill's record does not say what")
     if not as_json:
         show_verdict(found, folder, _width())
         return

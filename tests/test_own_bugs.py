@@ -1,0 +1,131 @@
+"""Gameday's own bugs: whatever raises, everything is put back, recorded, and told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gameday.drills.folder import list_drills
+from gameday.drills.undo_log import read_undo_log
+from tests.commands import Terminal, assert_nothing_left, leftovers, no_traceback
+from tests.test_blast_radius import folder
+
+pytestmark = pytest.mark.sandbox
+
+PLANT = """
+import importlib.abc, importlib.machinery, os, sys
+
+module, _, rest = os.environ["GAMEDAY_TEST_BUG"].partition(":")
+path, _, after = rest.partition(" ")
+
+def planted(*args, **kwargs):
+    planted.calls += 1
+    if planted.calls > int(after or 0):
+        raise RuntimeError("planted")
+    return planted.real(*args, **kwargs)
+
+planted.calls = 0
+
+class Planter(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, where, target=None):
+        if name != module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, where)
+        run = spec.loader.exec_module
+        def exec_module(made):
+            run(made)
+            holder, names = made, path.split(".")
+            for each in names[:-1]:
+                holder = getattr(holder, each)
+            planted.real = getattr(holder, names[-1])
+            setattr(holder, names[-1], planted if holder is made else lambda *a, **k: planted(*a, **k))
+        spec.loader.exec_module = exec_module
+        return spec
+
+if not any("watchdog" in word or "supervisor" in word for word in sys.orig_argv):
+    sys.meta_path.insert(0, Planter())
+"""
+
+BEFORE = (
+    "gameday.scenarios.load:load_scenario",
+    "gameday.drills.production:plan_drill",
+    "gameday.injectors.faults.process_kill:ProcessKill.plan",
+)
+DURING = (
+    "gameday.injectors.faults.process_kill:ProcessKill.plan 2",
+    "gameday.injectors.faults.process_kill:ProcessKill.inject",
+    "gameday.injectors.faults.process_kill:ProcessKill.look",
+    "gameday.drills.director:advance 3",
+    "gameday.drills.monitor:Monitor.observe 10",
+    "gameday.drills.probes:Probe.run",
+    "gameday.drills.alerts:Alerts.fire",
+    "gameday.drills.pages:DrillPages.fire",
+    "gameday.drills.live:PlainView.observe 8",
+    "gameday.drills.fixers:ScriptedFixer.run",
+    "gameday.drills.injections:Injections.undo_all",
+    "gameday.drills.armed_injection:ArmedInjection.difference",
+    "gameday.drills.journal:Journal.append 20",
+    "gameday.drills.undoing:undo_one",
+)
+AFTER = (
+    "gameday.scoring.scorer:score",
+    "gameday.scoring.render.html:to_html",
+    "gameday.scoring.findings:findings",
+    "gameday.drills.verdict:show_verdict",
+)
+
+
+def play(terminal: Terminal, bug: str) -> tuple[int, str]:
+    where = terminal.cwd / "planted"
+    where.mkdir()
+    (where / "sitecustomize.py").write_text(PLANT)
+    path = folder(terminal.cwd, "{}")
+    env = {"PYTHONPATH": str(where), "GAMEDAY_TEST_BUG": bug}
+    done = terminal.gameday("run", path, env=env)
+    no_traceback(done.stdout, done.stderr)
+    return done.returncode, done.stderr + done.stdout
+
+
+def nothing_is_left(terminal: Terminal) -> None:
+    for drill in list_drills(terminal.cwd):
+        assert_nothing_left(terminal, drill.id)
+        assert not leftovers(drill.id)
+        read = read_undo_log(drill.undo, drill.recovery)
+        assert not read.outstanding
+        assert not read.problems
+
+
+@pytest.mark.parametrize("bug", BEFORE)
+def test_before_the_drill(terminal: Terminal, bug: str) -> None:
+    code, said = play(terminal, bug)
+    assert code == 70
+    assert "planted" in said
+    assert "Please report it at" in said
+    assert list_drills(terminal.cwd) == []
+
+
+@pytest.mark.parametrize("bug", DURING)
+def test_in_the_drill(terminal: Terminal, bug: str) -> None:
+    code, said = play(terminal, bug)
+    assert code == 70, said
+    assert "planted" in said
+    assert "Please report it at" in said
+    nothing_is_left(terminal)
+    (drill,) = list_drills(terminal.cwd)
+    assert terminal.gameday("debrief", drill.id).returncode == 0
+    if "Journal" not in bug:  # which could not write it down
+        assert "planted" in drill.debrief("md").read_text()
+
+
+@pytest.mark.parametrize("bug", AFTER)
+def test_after_the_drill(terminal: Terminal, bug: str) -> None:
+    """The record is whole: a version without the bug writes the debrief."""
+    code, said = play(terminal, bug)
+    assert code == 70, said
+    assert "planted" in said
+    assert "Please report it at" in said
+    nothing_is_left(terminal)
+    (drill,) = list_drills(terminal.cwd)
+    assert terminal.gameday("debrief", drill.id).returncode == 0
+    assert Path(drill.debrief("html")).exists()
