@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from gameday.drills.durable import replace_file
+from gameday.drills.durable import replace_file, storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import read_undo_log
-from gameday.injectors.errors import StorageError, UndoFailed
+from gameday.injectors.errors import StorageError, UndoFailed, UsageError
 from gameday.injectors.undo import Outcome, Undone, by_hand
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
@@ -18,7 +18,10 @@ from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
 from gameday.scoring.score import Score
 from gameday.scoring.scorer import score
 
-__all__ = ["Conclusion", "conclude", "prepare", "read_drill", "write_debrief"]
+__all__ = ["FORMS", "Conclusion", "conclude", "prepare", "read_drill", "render", "write_debrief"]
+
+FORMS = ("md", "html", "json", "junit")
+"""The forms of a debrief; ``junit`` holds the verdicts alone."""
 
 
 class Conclusion(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class Conclusion(msgspec.Struct, frozen=True):
 
     Attributes:
         notes: What is to be said about the record itself: a torn line, say.
+        unwritten: Why the debrief could not be written; the verdict stands all the same.
         outstanding: Beside faults, what was not put back (a page that no channel took back,
             the sandbox), and how it is done by hand.
     """
@@ -35,6 +39,7 @@ class Conclusion(msgspec.Struct, frozen=True):
     score: Score
     notes: tuple[str, ...]
     outstanding: tuple[str, ...] = ()
+    unwritten: StorageError | None = None
 
 
 def prepare() -> None:
@@ -52,16 +57,27 @@ def read_drill(folder: DrillFolder) -> Conclusion:
     Raises:
         UsageError: if there is no drill, or its files cannot be read.
     """
-    loaded = load_text(folder.scenario.read_text(encoding="utf-8"), str(folder.scenario))
-    journal = read_journal(folder.journal)
+    loaded = load_text(_scenario(folder), str(folder.scenario))
+    journal = read_journal(folder.journal, damaged=True)
     undo = read_undo_log(folder.undo, folder.recovery)
     events = (*journal.events, *_missed(journal.events, undo.undone))
-    notes = tuple(note for note in (journal.note, *undo.problems) if note)
+    notes = tuple(note for note in (journal.note, undo.note, *undo.problems) if note)
     found = score(loaded.scenario, events)
     outstanding = tuple(_outstanding(folder, found))
     if outstanding:
         found = msgspec.structs.replace(found, exit_code=UndoFailed.exit_code)
     return Conclusion(loaded.scenario, events, found, notes, outstanding)
+
+
+def _scenario(folder: DrillFolder) -> str:
+    try:
+        return folder.scenario.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(
+            f"{folder.scenario} cannot be read: {why}",
+            hint="Without the scenario nothing can be judged; journal.jsonl says what happened.",
+        ) from None
 
 
 def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
@@ -103,12 +119,12 @@ def _missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
     return found
 
 
-def write_debrief(folder: DrillFolder, found: Conclusion, *, names: bool = False) -> None:
-    """Write the debrief as Markdown, HTML and JSON, and the verdicts as JUnit XML.
+def render(found: Conclusion, form: str, *, names: bool = False) -> str:
+    """The debrief in one of `FORMS`."""
+    return dict(_render(found, (form,), names))[form]
 
-    Raises:
-        StorageError: if the folder cannot be written.
-    """
+
+def _render(found: Conclusion, forms: Sequence[str], names: bool) -> Iterator[tuple[str, str]]:
     from gameday.scoring.debrief import debrief
     from gameday.scoring.render.html import to_html
     from gameday.scoring.render.json import to_json
@@ -116,20 +132,39 @@ def write_debrief(folder: DrillFolder, found: Conclusion, *, names: bool = False
     from gameday.scoring.render.markdown import to_markdown
 
     document = debrief(found.scenario, found.events, found.score, names=names)
-    for path, text in (
-        (folder.debrief("md"), to_markdown(document)),
-        (folder.debrief("html"), to_html(document)),
-        (folder.debrief("json"), to_json(document)),
-        (folder.junit, to_junit(document)),
-    ):
+    write = {"md": to_markdown, "html": to_html, "json": to_json, "junit": to_junit}
+    for form in forms:
+        yield form, write[form](document)
+
+
+def write_debrief(folder: DrillFolder, found: Conclusion, *, names: bool = False) -> None:
+    """Write the debrief as Markdown, HTML and JSON, and the verdicts as JUnit XML.
+
+    What does not fit does not keep the rest from being written.
+
+    Raises:
+        StorageError: if the folder cannot be written.
+    """
+    failure: StorageError | None = None
+    for form, text in _render(found, FORMS, names):
+        path = folder.junit if form == "junit" else folder.debrief(form)
         try:
             replace_file(path, text.encode())
         except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+            failure = failure or StorageError(
+                f"the debrief {path} cannot be written: {error.strerror}",
+                hint=f"{storage_hint(error).split(',')[0]}; "
+                f"`gameday debrief {folder.id}` then writes it.",
+            )
+    if failure is not None:
+        raise failure
 
 
 def conclude(folder: DrillFolder, *, names: bool = False) -> Conclusion:
-    """Read, score, and write the debrief."""
+    """Read, score, and write the debrief; where it cannot be written, ``unwritten`` says why."""
     found = read_drill(folder)
-    write_debrief(folder, found, names=names)
+    try:
+        write_debrief(folder, found, names=names)
+    except StorageError as error:
+        return msgspec.structs.replace(found, unwritten=error)
     return found

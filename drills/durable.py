@@ -13,6 +13,7 @@ from pathlib import Path
 
 __all__ = [
     "append",
+    "is_storage",
     "open_append",
     "replace_file",
     "set_aside",
@@ -22,6 +23,7 @@ __all__ = [
     "write_private",
 ]
 
+_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: space beyond the end of file, without making it longer
 
 
@@ -118,8 +120,15 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
     return lines, rest
 
 
+def is_storage(error: OSError) -> bool:
+    """Does the error say that the disk takes nothing more? Then it is no fault of Gameday's own."""
+    return error.errno in _NO_STORAGE
+
+
 def storage_hint(error: OSError) -> str:
     """What a person can do about a disk that does not take our record."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "Free some space (or raise the quota), then run the drill again."
+    if error.errno == errno.EROFS:
+        return "Run it where files can be written, or mount this writable again."
     return "Look at the disk and its mount (`dmesg`), then run the drill again."

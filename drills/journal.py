@@ -245,11 +245,17 @@ class JournalRead(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def read_journal(path: Path) -> JournalRead:
+def read_journal(path: Path, *, damaged: bool = False) -> JournalRead:
     """Read a journal, of a drill that runs, has ended or has died.
 
+    Args:
+        path: The file.
+        damaged: Read one that is damaged in its middle up to there, and say so; what
+            follows a gap would be judged wrongly.
+
     Raises:
-        UsageError: if there is none, it is damaged in its middle, or it is a newer Gameday's.
+        UsageError: if there is none, it is damaged (``damaged``: at its very beginning), or
+            it is a newer Gameday's.
     """
     try:
         lines, rest = split_lines(path.read_bytes())
@@ -261,12 +267,25 @@ def read_journal(path: Path) -> JournalRead:
     # A crash of the machine can leave a last line that is complete in length, not in content.
     if lines and not rest and not _is_json(lines[-1]):
         rest = lines.pop()
-    found = tuple(_decode(path, number, line) for number, line in enumerate(lines, start=1))
+    found: list[Event] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(_decode(path, number, line))
+        except _Damaged as damage:
+            if not (damaged and found):
+                raise
+            left = len(lines) - number + 1
+            note = f"{damage.message}; it was left out with all that follows, {left} lines."
+            return JournalRead(tuple(found), torn=bool(rest), note=note)
     note = ""
     if rest:
         after = f"after {found[-1].at:.3f} s" if found else "at its very beginning"
         note = f"The journal ends in the middle of a line {after}; that line was dropped."
-    return JournalRead(found, bool(rest), note)
+    return JournalRead(tuple(found), bool(rest), note)
+
+
+class _Damaged(UsageError):
+    """A line in the middle that is not what was written."""
 
 
 def _is_json(line: bytes) -> bool:
@@ -281,12 +300,12 @@ def _decode(path: Path, number: int, line: bytes) -> Event:
     try:
         event = next(events.decode([line]))
     except (*UNREADABLE, ValueError) as error:
-        raise UsageError(
+        raise _Damaged(
             f"{path}:{number}: this line is no event of this Gameday ({error})",
             hint="The journal was changed or damaged, or a newer Gameday wrote it.",
         ) from None
     if event.seq != number:
-        raise UsageError(
+        raise _Damaged(
             f"{path}:{number}: expected event {number}, found event {event.seq}",
             hint="Lines are missing or out of order: the journal was changed or damaged.",
         )

@@ -29,7 +29,7 @@ from gameday.drills.channels import Book, forget_book, write_book
 from gameday.drills.channels.file import File
 from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
-from gameday.drills.durable import write_private
+from gameday.drills.durable import is_storage, storage_hint, write_private
 from gameday.drills.fixers import Knowledge, ScriptedFixer
 from gameday.drills.folder import DrillFolder
 from gameday.drills.inbox import Entry, say
@@ -48,7 +48,7 @@ from gameday.drills.usage import Usage
 from gameday.drills.view import View
 from gameday.drills.watchdog import Watchdog
 from gameday.drills.watchers import watch_changes, watch_machine, watch_stop_url
-from gameday.injectors.errors import GamedayError, Refused
+from gameday.injectors.errors import GamedayError, Refused, StorageError
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
 from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, TearDown
@@ -129,9 +129,9 @@ async def _play(
     standby: Standby | None,
 ) -> DrillFolder:
     folder = DrillFolder.create(options.root, datetime.now(UTC))
-    write_private(folder.scenario, production.source.encode())
+    _keep(folder.scenario, production.source)
     if production.runbook:
-        write_private(folder.path / RUNBOOK, production.runbook.encode())
+        _keep(folder.path / RUNBOOK, production.runbook)
     reference = production.reference(folder)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))
@@ -143,6 +143,18 @@ async def _play(
         play = _Play(production, options, view, interruption, folder, reference, journal, log, lock)
         await play.run(standby)
     return folder
+
+
+def _keep(path: Path, text: str) -> None:
+    try:
+        write_private(path, text.encode())
+    except OSError as error:
+        raise _unstored(error) from None
+
+
+def _unstored(error: OSError) -> StorageError:
+    where = error.filename or "a file of the drill"
+    return StorageError(f"{where} cannot be written: {error.strerror}", hint=storage_hint(error))
 
 
 class _Play:
@@ -250,6 +262,8 @@ class _Play:
             failure = error
             self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
         except Exception as error:
+            if isinstance(error, OSError) and is_storage(error):
+                failure = _unstored(error)
             # A fault of our own: it is in the record, everything is put back, exit code 70.
             for each in each_error(error):
                 what = f"{type(each).__name__}: {each}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from gameday.drills.durable import replace_file
+from gameday.drills.durable import replace_file, storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.drills.ownership import not_ours, refuse_foreign
 from gameday.drills.places import state_folder
@@ -129,7 +129,9 @@ def remember(drill: OpenDrill) -> None:
     try:
         replace_file(path, msgspec.json.encode(drill))
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}", hint=storage_hint(error)
+        ) from None
 
 
 def forget(drill_id: str) -> None:
@@ -247,7 +249,9 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         return _lock(fd, drill_id)
     except OSError as error:
-        raise StorageError(f"{path} cannot be locked: {error.strerror}") from None
+        raise StorageError(
+            f"{path} cannot be locked: {error.strerror}", hint=storage_hint(error)
+        ) from None
 
 
 def _lock(fd: int, drill_id: str) -> SandboxLock:
@@ -301,7 +305,9 @@ def stop(why: str, by: str) -> None:
     try:
         replace_file(path, msgspec.json.encode(Stop(why, by, round(time.time(), 3))))
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}", hint=storage_hint(error)
+        ) from None
 
 
 def allow() -> bool:

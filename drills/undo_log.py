@@ -160,6 +160,16 @@ class UndoRead(msgspec.Struct, frozen=True):
     torn: bool = False
     problems: tuple[str, ...] = ()
 
+    @property
+    def note(self) -> str:
+        """A sentence about a torn last line; else empty."""
+        if not self.torn:
+            return ""
+        return (
+            "The undo log ends in the middle of a line; that line was dropped: what it stood for "
+            "was not armed yet, so it was not done."
+        )
+
 
 def read_undo_log(undo: Path, recovery: Path) -> UndoRead:
     """Read both files, as much as can be read. A file that is not there has no lines."""

@@ -61,6 +61,8 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
         paper.write(f"`gameday recover {folder.id}` tries again.", "bold red")
     for note in found.notes:
         paper.write(note, "dim")
+    if found.unwritten is not None:
+        return  # whoever calls says why there is none
     paper.write()
     paper.write(_short(folder.debrief("html")), indent=9, sign="Debrief  ")
     paper.write(_short(folder.debrief("md")), "dim", indent=9)

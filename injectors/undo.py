@@ -238,7 +238,10 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
         case RemoveToxic():
             return f"gameday sandbox clear {shlex.quote(step.link)} {shlex.quote(step.tag)}{where}"
         case EndHelpers():
-            return f"pkill -KILL -f {shlex.quote(step.tag)}"
+            # Their environment names them, and nothing that anybody else has on a command line.
+            mark = shlex.quote(f"GAMEDAY_HELPER={step.tag}")
+            found = f"grep -slzxF {mark} /proc/[0-9]*/environ | cut -d/ -f3"
+            return f"{found} | xargs -r kill -KILL"
         case RestoreAffinity():
             return f"taskset -a -cp {','.join(map(str, step.cpus))} {step.process.pid}"
         case RestoreLimit(limit="as"):
@@ -250,9 +253,7 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
         case DeleteFile():
             return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
         case ResolvePage():
-            return (
-                f"resolve the alert {step.alert!r} (page {step.page}) in {', '.join(step.channels)}"
-            )
+            return "gameday recover"  # it alone knows the channels: a webhook may be a secret
         case TearDown():
             return f"gameday sandbox down{where}"
         case RunCommand():

@@ -136,7 +136,17 @@ def test_what_is_left_of_the_sandbox_is_said(lines: list[bytes], tmp_path: Path)
     assert "by hand" in found.outstanding[0]
 
 
-def test_a_damaged_journal_is_refused_with_its_line(lines: list[bytes], tmp_path: Path) -> None:
+def test_a_damaged_journal_is_read_up_to_there(lines: list[bytes], tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [*lines[:5], *lines[6:]])
-    with pytest.raises(UsageError, match=r"journal\.jsonl:6: expected event 6, found event 7"):
+    found = read_drill(folder)
+    assert len(found.events) == 5
+    (note,) = found.notes
+    assert "journal.jsonl:6: expected event 6, found event 7" in note
+    assert f"{len(lines) - 6} lines" in note
+    assert found.score.ended == "died"
+
+
+def test_a_journal_damaged_at_its_beginning_is_refused(lines: list[bytes], tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [b"garbage", *lines[1:]])
+    with pytest.raises(UsageError, match=r"journal\.jsonl:1: this line is no event"):
         read_drill(folder)

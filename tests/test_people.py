@@ -280,7 +280,7 @@ def test_a_receiver_that_is_gone(terminal: Terminal) -> None:
     told = run.said()
     no_traceback(told)
     assert "ShopBell" in told
-    assert "resolve the alert" in told
+    assert "gameday recover" in told
     assert terminal.open_drills() == [run.id]  # known to be outstanding
 
 

@@ -67,7 +67,7 @@ def _row(folder: DrillFolder, runs: bool) -> dict[str, str]:
 @click.option("--names", is_flag=True, help="Show people's names, not roles.")
 def debrief(drill: str, form: str | None, names: bool) -> None:
     """Write the debrief of DRILL again, from its files: an id, a part of one, or `latest`."""
-    from gameday.drills.conclusion import conclude
+    from gameday.drills.conclusion import conclude, render
     from gameday.drills.folder import DrillFolder
     from gameday.drills.state import running_drills
 
@@ -82,9 +82,13 @@ def debrief(drill: str, form: str | None, names: bool) -> None:
         from gameday.drills.verdict import show_verdict
 
         show_verdict(found, folder, 100)
-        return
-    path = folder.junit if form == "junit" else folder.debrief(form)
-    click.echo(path.read_text(encoding="utf-8"), nl=False)
+    elif found.unwritten is not None:
+        click.echo(render(found, form, names=names), nl=False)
+    else:
+        path = folder.junit if form == "junit" else folder.debrief(form)
+        click.echo(path.read_text(encoding="utf-8"), nl=False)
+    if found.unwritten is not None:
+        raise found.unwritten
 
 
 @click.command()
@@ -116,7 +120,10 @@ async def _recover(folder: DrillFolder) -> None:
     from gameday.drills import state
     from gameday.drills.channels import forget_book
     from gameday.drills.recover import check_recovered, recover
+    from gameday.drills.undo_log import read_undo_log
 
+    if note := read_undo_log(folder.undo, folder.recovery).note:
+        click.echo(note)
     done = await recover(folder, by="recover", wait=5.0)
     for undone in done:
         text = f"{undone.id}: {undone.outcome.value} {undone.detail}".rstrip()

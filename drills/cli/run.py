@@ -155,7 +155,7 @@ def run(
 
     found = conclude(folder, names=names)
     with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
-        _tell(found, folder, as_json=as_json)
+        _tell(found, folder, as_json=as_json, names=names)
     sys.exit(found.score.exit_code)
 
 
@@ -212,7 +212,8 @@ def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:
     return open_view(production.scenario, blind=blind)
 
 
-def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
+def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool, names: bool) -> None:
+    from gameday.drills.conclusion import render
     from gameday.drills.verdict import show_verdict
     from gameday.scoring.events import Problem, why_not_started
 
@@ -221,10 +222,15 @@ def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool) -> None:
     if found.score.ended == "failed":
         problems = [event.what for event in found.events if isinstance(event, Problem)]
         tell_own_fault(problems[0] if problems else "the drill's record does not say what")
+    if found.unwritten is not None:
+        click.echo(printable(f"gameday: {found.unwritten}", "\n"), err=True)
     if not as_json:
         show_verdict(found, folder, _width())
         return
-    click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
+    if found.unwritten is None:
+        click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
+    else:
+        click.echo(render(found, "json", names=names), nl=False)
     for left in found.outstanding:
         click.echo(printable(f"Not put back: {left}", "\n"), err=True)
 
