@@ -375,8 +375,11 @@ class AttachedSandbox(Sandbox):
         return ()
 
     async def fingerprint(self, slot: str) -> Mapping[str, str]:
-        """Whether a process fills the slot, and whether it is paused."""
-        return {"process": (await self.status(slot)).state}
+        """Whether a process fills the slot, and whether it or one of its descendants is paused."""
+        status = await self.status(slot)
+        members = process.tree(status.process) if status.process else ()
+        stopped = sum(map(process.is_stopped, members))
+        return {"process": status.state, "stopped processes": str(stopped)}
 
     async def changes(self) -> AsyncIterator[Change]:
         """Exits as they happen, starts within a twentieth of a second."""

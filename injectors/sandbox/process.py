@@ -38,6 +38,7 @@ __all__ = [
     "signal_slot",
     "state",
     "tree",
+    "variables",
     "wait_gone",
 ]
 
@@ -259,6 +260,13 @@ def find_by_environment(name: str, value: str) -> tuple[ProcessId, ...]:
 def has_environment(pid: int) -> bool:
     """Whether the process can be found by its environment yet; in the midst of its exec it has none."""
     return bool(_environment(pid))
+
+
+def variables(process: ProcessId, *names: str) -> tuple[str, ...]:
+    """These variables of the environment with which a process was started; empty where unset."""
+    pairs = (pair.partition(b"=") for pair in _environment(process.pid).split(b"\0"))
+    known = {name: value for name, _, value in pairs} if is_alive(process) else {}
+    return tuple(known.get(name.encode(), b"").decode(errors="replace") for name in names)
 
 
 def _environment(pid: int) -> bytes:

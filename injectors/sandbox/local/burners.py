@@ -35,8 +35,8 @@ class Burners:
         """CPUs on which burners run."""
         return tuple(sorted(set(self._cpus.values())))
 
-    async def start(self, who: ProcessId, tag: str, workers: int) -> bool:
-        """Pin a process to one CPU, with so many burners beside it; False if it is gone."""
+    async def start(self, slot: str, who: ProcessId, tag: str, workers: int) -> bool:
+        """Pin a slot's process to one CPU, with so many burners beside it; False if it is gone."""
         stat = process.read_stat(who.pid)
         if stat is None:
             return False
@@ -47,7 +47,7 @@ class Burners:
         for member in process.tree(who):
             process.set_affinity(member, [cpu])
         children = self._children.setdefault(tag, [])
-        children += [self._burner(tag) for _ in range(workers - len(children))]
+        children += [self._burner(slot, tag) for _ in range(workers - len(children))]
         # Pinned only once it can be seen by its tag: among the others that would take long.
         for child in children:
             deadline = time.monotonic() + _SEEN_WITHIN
@@ -75,8 +75,12 @@ class Burners:
             for child in children:
                 child.signal(signal.SIGKILL)
 
-    def _burner(self, tag: str) -> Child:
-        environment = {"GAMEDAY_SANDBOX": self.sandbox, "GAMEDAY_HELPER": tag}
+    def _burner(self, slot: str, tag: str) -> Child:
+        environment = {
+            "GAMEDAY_SANDBOX": self.sandbox,
+            "GAMEDAY_SLOT": slot,
+            "GAMEDAY_HELPER": tag,
+        }
         null = os.open(os.devnull, os.O_RDWR)
         try:
             return Child(

@@ -138,11 +138,16 @@ class LocalSandbox(Sandbox):
         status = (await self._client.ask(orders.GetStatus(slot), orders.StatusOf)).status
         files = (await self._client.ask(orders.Files(slot), orders.Names)).names
         limit = await parts.Memory(self._client).limit(slot)
+        members = process.tree(status.process) if status.process else ()
+        masks = {process.affinity(member) for member in members} - {()}
         return {
             "process": status.state,
+            "stopped processes": _show(sum(map(process.is_stopped, members))),
             "holds": _show(sorted(status.holds)),
-            "cpus": _show(process.affinity(status.process) if status.process else ()),
+            "cpus": _show(sorted(masks)),
+            "burners": _show(parts.burners(self.ref.options["tag"], slot)),
             "limit": _show(limit),
+            "limits of its processes": _show(parts.address_space_limits(members)),
             "files": _show(files),
         }
 

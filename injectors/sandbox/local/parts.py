@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from gameday.injectors.sandbox.local.client import Client
 from gameday.injectors.sandbox.process import signal_slot
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["Cpu", "Disk", "Hands", "Links", "Memory", "Processes", "make"]
+__all__ = [
+    "Cpu",
+    "Disk",
+    "Hands",
+    "Links",
+    "Memory",
+    "Processes",
+    "address_space_limits",
+    "burners",
+    "make",
+]
 
 _STOP_WITHIN = 75.0
 _SCALE_WITHIN = 300.0
@@ -83,6 +93,13 @@ class Cpu(_Part):
     async def burning(self) -> tuple[int, ...]:
         """CPUs on which burners run now: whoever measures keeps off them."""
         return (await self._client.ask(orders.Burning(), orders.Cpus)).cpus
+
+
+def burners(sandbox: str, slot: str) -> tuple[str, ...]:
+    """The tags of the burners that run beside a slot's process."""
+    found = process.find_by_environment("GAMEDAY_SLOT", slot)
+    marks = (process.variables(who, "GAMEDAY_SANDBOX", "GAMEDAY_HELPER") for who in found)
+    return tuple(sorted({tag for where, tag in marks if tag and where == sandbox}))
 
 
 class Memory(_Part):
@@ -156,6 +173,18 @@ class Hands(_Part):
     async def log_path(self, slot: str) -> str:
         names = (await self._client.ask(orders.LogOf(slot), orders.Names)).names
         return names[0]
+
+
+def address_space_limits(members: Iterable[ProcessId]) -> tuple[str, ...]:
+    """RLIMIT_AS of these processes: each different one once."""
+    found = set()
+    for member in members:
+        try:
+            soft, hard = resource.prlimit(member.pid, resource.RLIMIT_AS)
+        except (ProcessLookupError, PermissionError):  # gone, or not ours to change
+            continue
+        found.add(f"{soft} {hard}")
+    return tuple(sorted(found))
 
 
 def _address_space(pid: int) -> int:

@@ -405,7 +405,7 @@ class Runtime:
     async def burn(self, slot: str, tag: str, workers: int) -> None:
         """Pin the slot's process to one CPU and start burners there."""
         who = self.find(slot).status().process
-        if who is None or not await self.burners.start(who, tag, workers):
+        if who is None or not await self.burners.start(slot, who, tag, workers):
             raise SandboxError(f"nobody fills {slot}, so there is nothing to starve")
 
     # Faults on memory

@@ -155,11 +155,22 @@ def _put_back(step: SignalProcess | RestoreAffinity | RestoreLimit, who: Process
             return _restore_affinity(step, who)
         case RestoreLimit():
             soft, _, hard = step.value.partition(" ")
-            wanted = (int(soft), int(hard))
-            if resource.prlimit(who.pid, resource.RLIMIT_AS) == wanted:
-                return StepResult(Outcome.NOTHING, "the limit is as it was")
-            resource.prlimit(who.pid, resource.RLIMIT_AS, wanted)
-            return StepResult(Outcome.PUT_BACK, "the limit was put back")
+            return _restore_limit((int(soft), int(hard)), who)
+
+
+def _restore_limit(wanted: tuple[int, int], who: ProcessId) -> StepResult:
+    """What the process started meanwhile has inherited ours, and gets its own back as well."""
+    ours = resource.prlimit(who.pid, resource.RLIMIT_AS)
+    if ours == wanted:
+        return StepResult(Outcome.NOTHING, "the limit is as it was")
+    resource.prlimit(who.pid, resource.RLIMIT_AS, wanted)
+    for member in process.tree(who)[1:]:
+        try:
+            if resource.prlimit(member.pid, resource.RLIMIT_AS) == ours:
+                resource.prlimit(member.pid, resource.RLIMIT_AS, wanted)
+        except ProcessLookupError:
+            continue
+    return StepResult(Outcome.PUT_BACK, "the limit was put back")
 
 
 def _restore_affinity(step: RestoreAffinity, who: ProcessId) -> StepResult:
