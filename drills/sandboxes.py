@@ -26,16 +26,22 @@ class _Spec(msgspec.Struct):
 
 def standing() -> list[SandboxRef]:
     """Local sandboxes of this user that stand outside any drill."""
-    found = []
+    return [
+        ref
+        for ref in _recorded()
+        if not is_drill_id(ref.options["tag"]) and (Path(ref.address) / "socket").exists()
+    ]
+
+
+def _recorded() -> Iterator[SandboxRef]:
+    """Every local sandbox of this user that was not cleared away, a dead drill's included."""
     for folder in _run_folders():
         try:
             spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=_Spec)
         except (OSError, *UNREADABLE):
             continue
-        if not is_drill_id(spec.tag) and (folder / "socket").exists():
-            options = {"tag": spec.tag, "name": spec.name}
-            found.append(SandboxRef("local", f"local:{folder}", str(folder), options))
-    return found
+        options = {"tag": spec.tag, "name": spec.name}
+        yield SandboxRef("local", f"local:{folder}", str(folder), options)
 
 
 def _run_folders() -> Iterator[Path]:
@@ -49,7 +55,8 @@ def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
     """The sandbox that is meant; without a name the only running drill's, else the only one.
 
     Args:
-        name: Its address, its tag, or the name of its cluster.
+        name: Its address, its tag, or the name of its cluster. By its address, which an undo
+            step prints to be done by hand, that of a drill is found whose runner is dead.
         drill: Id of a running drill, whose sandbox is meant.
 
     Raises:
@@ -61,6 +68,7 @@ def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
         found += standing()
     if name is not None:
         found = [ref for ref in found if name in (ref.address, *ref.options.values())]
+        found = found or [ref for ref in _recorded() if drill is None and name == ref.address]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -233,8 +233,10 @@ def by_hand(step: Step, sandbox: SandboxRef) -> str:
             return f"kill -{_signal_name(step.signal)} {step.process.pid}"
         case StartSlot() if sandbox.kind == "attached":
             return _restart_command(step.slot, sandbox)
-        case StartSlot() | ClearHold():
+        case StartSlot():
             return f"gameday sandbox restart {shlex.quote(step.slot)}{where}"
+        case ClearHold():
+            return f"gameday sandbox clear {shlex.quote(step.slot)} {shlex.quote(step.tag)}{where}"
         case RemoveToxic():
             return f"gameday sandbox clear {shlex.quote(step.link)} {shlex.quote(step.tag)}{where}"
         case EndHelpers():

@@ -223,12 +223,13 @@ def execute(slot: str, command: tuple[str, ...], **options: Any) -> None:
 
 
 @sandbox.command()
-@click.argument("link")
+@click.argument("target")
 @click.argument("tag")
 @chosen
-def clear(link: str, tag: str, **options: Any) -> None:
-    """Take the network fault TAG off LINK, by hand: what the undo of a drill does by itself."""
-    from gameday.injectors.undo import RemoveToxic
+def clear(target: str, tag: str, **options: Any) -> None:
+    """Take the fault TAG off a link or a slot, by hand: what the undo of a drill does by itself."""
+    from gameday.injectors.undo import ClearHold, RemoveToxic
 
-    result = _with(options, lambda box: box.run_step(RemoveToxic(link, tag)))
-    click.echo(printable(f"{link}: {result.outcome.value} {result.detail}".rstrip()))
+    step = RemoveToxic(target, tag) if "->" in target else ClearHold(target, tag)
+    result = _with(options, lambda box: box.run_step(step))
+    click.echo(printable(f"{target}: {result.outcome.value} {result.detail}".rstrip()))
