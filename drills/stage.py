@@ -263,7 +263,7 @@ class _Play:
             self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
         except Exception as error:
             if isinstance(error, OSError) and is_storage(error):
-                failure = _unstored(error)
+                failure, why = _unstored(error), "aborted"
             # A fault of our own: it is in the record, everything is put back, exit code 70.
             for each in each_error(error):
                 what = f"{type(each).__name__}: {each}"

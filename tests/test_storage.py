@@ -128,7 +128,9 @@ def test_a_disk_that_fills_up_ends_the_drill(disk: SmallDisk, instant: bytes, br
     assert "No space left on device" in out + err
     folder = drill_of(disk)
     assert injected(folder) is breaks
-    assert read_journal(folder.journal).events[-1].__class__ is events.DrillEnded
+    last = read_journal(folder.journal).events[-1]
+    assert isinstance(last, events.DrillEnded)
+    assert last.why == "aborted"
     if breaks:
         (undone,) = [
             event
