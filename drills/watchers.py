@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,7 +15,7 @@ from gameday.drills.stop_signals import StopSignals
 from gameday.injectors.errors import Refused
 from gameday.scoring import events
 
-__all__ = ["watch_changes", "watch_machine", "watch_stop_url"]
+__all__ = ["asleep", "watch_changes", "watch_machine", "watch_stop_url"]
 
 _TICK = 0.25
 _SLEEP_WORTH_SAYING = 0.5
@@ -55,22 +55,24 @@ async def watch_stop_url(signals: StopSignals, runner: Runner) -> None:
         await anyio.sleep(_ASK_EVERY)
 
 
-async def watch_machine(signals: StopSignals, runner: Runner) -> None:
-    """The stop files, and sleep: CLOCK_BOOTTIME goes on while the host is suspended."""
-    slept = _asleep()
+def asleep() -> float:
+    """Seconds that this host has slept since it was booted: CLOCK_BOOTTIME goes on meanwhile."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+async def watch_machine(
+    signals: StopSignals, runner: Runner, asleep: Callable[[], float] = asleep
+) -> None:
+    """The stop files, and sleep: ``asleep`` says how long this host has slept so far, in seconds."""
+    slept = asleep()
     while True:
         await anyio.sleep(_TICK)
-        if (jump := _asleep() - slept) > _SLEEP_WORTH_SAYING:
+        if (jump := asleep() - slept) > _SLEEP_WORTH_SAYING:
             runner.emit(events.Suspended(at=runner.now(), seconds=round(jump, 3)))
-        slept = _asleep()
+        slept = asleep()
         if (stop := state.blocked()) is not None and not runner.direction.abort:
             runner.abort("person", f"all drills were stopped: {stop.why}")
         if (why := signals.file_says()) and not runner.direction.abort:
             runner.abort("monitoring", why)
-
-
-def _asleep() -> float:
-    """Seconds that this host has slept since it was booted."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
