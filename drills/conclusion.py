@@ -18,7 +18,16 @@ from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
 from gameday.scoring.score import Score
 from gameday.scoring.scorer import score
 
-__all__ = ["FORMS", "Conclusion", "conclude", "prepare", "read_drill", "render", "write_debrief"]
+__all__ = [
+    "FORMS",
+    "Conclusion",
+    "conclude",
+    "missed",
+    "prepare",
+    "read_drill",
+    "render",
+    "write_debrief",
+]
 
 FORMS = ("md", "html", "json", "junit")
 """The forms of a debrief; ``junit`` holds the verdicts alone."""
@@ -60,7 +69,7 @@ def read_drill(folder: DrillFolder) -> Conclusion:
     loaded = load_text(_scenario(folder), str(folder.scenario))
     journal = read_journal(folder.journal, damaged=True)
     undo = read_undo_log(folder.undo, folder.recovery)
-    events = (*journal.events, *_missed(journal.events, undo.undone))
+    events = (*journal.events, *missed(journal.events, undo.undone))
     notes = tuple(note for note in (journal.note, undo.note, *undo.problems) if note)
     found = score(loaded.scenario, events)
     outstanding = tuple(_outstanding(folder, found))
@@ -88,7 +97,7 @@ def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
             yield f"{armed.what}; by hand: {hands}"
 
 
-def _missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
+def missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
     """What was undone and is not in the journal, as events after its last.
 
     By the watchdog, by `gameday recover`, or by a runner whose journal took no more.

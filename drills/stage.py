@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 
 import anyio
@@ -447,14 +448,21 @@ class _Play:
             await self.log.undone(result)
 
 
+class _PrivateLog(logging.FileHandler):
+    """A log for its owner alone, made once there is something to say."""
+
+    def _open(self) -> TextIOWrapper:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return TextIOWrapper(open(self.baseFilename, "ab", opener=private), encoding="utf-8")
+
+
 @contextmanager
 def _asyncio_log(folder: DrillFolder) -> Iterator[None]:
     """What the event loop has to say of its own goes to the drill's logs, not to the terminal."""
     log = logging.getLogger("asyncio")
-    path = folder.logs / "runner.log"
-    handler = logging.StreamHandler(
-        open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
-    )
+    handler = _PrivateLog(folder.logs / "runner.log", encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
     log.propagate = False
@@ -462,7 +470,7 @@ def _asyncio_log(folder: DrillFolder) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        handler.stream.close()
+        handler.close()
 
 
 async def _sample(probe: Probe, runner: Runner) -> None:

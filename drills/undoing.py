@@ -30,6 +30,8 @@ __all__ = ["STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]
 STEP_LIMIT = 10.0
 """Seconds for one step."""
 _TEAR_DOWN_LIMIT = 30.0
+_ASK_AGAIN = 0.1
+"""Seconds after which a sandbox that does not answer is asked once more."""
 
 PageResolver = Callable[[ResolvePage], Awaitable[StepResult]]
 """Resolves one page on every channel that took it."""
@@ -90,10 +92,13 @@ async def _run(
         return await resolve_page(step)
     if isinstance(box, SandboxGone):
         return _without_sandbox(step)
-    try:
-        return await box.run_step(step)
-    except SandboxGone:
-        return _without_sandbox(step)
+    for pause in (_ASK_AGAIN, None):
+        try:
+            return await box.run_step(step)
+        except SandboxGone:
+            if pause is not None:
+                await anyio.sleep(pause)  # one that is only slow to answer is not gone
+    return _without_sandbox(step)
 
 
 def _without_sandbox(step: Step) -> StepResult:

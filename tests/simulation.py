@@ -208,6 +208,7 @@ class Simulation:
                 continue
             result = await undo_one(record, self.box)
             assert result.outcome is not Outcome.FAILED, result
+            self.undo.ended.append(result)
             self.undo.armed.pop(record.id)
 
     async def fingerprints(self) -> dict[str, dict[str, str]]:

@@ -35,6 +35,7 @@ from typing import Any
 import anyio
 
 from gameday.drills import director
+from gameday.drills.conclusion import missed
 from gameday.injectors.errors import SandboxError, SandboxGone, StorageError
 from gameday.scoring import events
 from gameday.scoring.score import Incident, Instant, Score, State, Timing, Verdict
@@ -147,7 +148,7 @@ def _draw_failure(rng: Random, fault: float) -> Failure:
     where, errors = rng.choice(FAILURES)
     error = rng.choice(errors)
     times = 1
-    if where == "box.run_step" and rng.random() < 0.4:
+    if where == "box.run_step" and rng.random() < 0.4 and not isinstance(error, SandboxGone):
         times = 1000  # an undo that never works
     after = where in ("box.inject", "box.run_step") and error is not None and rng.random() < 0.4
     by_itself = where in (
@@ -178,7 +179,7 @@ def play_and_check(seed: int, *, long: bool = False) -> Simulation:
     check_undone(drill)
     check_nothing_is_left(drill)
     check_replay(drill, found)
-    check_outcome(drill, found)
+    check_outcome(drill)
     if drill.failure.where not in ("box.hands.restart", "journal.append"):
         check_instants(drill, found)
         check_verdicts(drill, found)
@@ -263,10 +264,13 @@ def check_replay(drill: Simulation, found: Score) -> None:
         assert getattr(told, field_) == getattr(live, field_), field_
 
 
-def check_outcome(drill: Simulation, found: Score) -> None:
+def check_outcome(drill: Simulation) -> None:
     """The exit code says what happened, and the most dangerous wins."""
     undone = [e for e in drill.journal.events if isinstance(e, events.InjectionUndone)]
     last = {e.injection: e.outcome for e in undone}
+    # As the debrief reads it: what the undo log alone knows counts, too.
+    journal = drill.journal.events
+    found = score(drill.scenario, [*journal, *missed(journal, drill.undo.ended)])
     if "failed" in last.values():
         assert found.exit_code == 5
     elif drill.runner is not None and drill.runner.failed:
