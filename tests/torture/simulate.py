@@ -177,9 +177,9 @@ def play_and_check(seed: int, *, long: bool = False) -> Simulation:
     check_size(drill, long=long)
     found = score(drill.scenario, drill.journal.events)
     check_undone(drill)
+    check_outcome(drill)
     check_nothing_is_left(drill)
     check_replay(drill, found)
-    check_outcome(drill)
     if drill.failure.where not in ("box.hands.restart", "journal.append"):
         check_instants(drill, found)
         check_verdicts(drill, found)
@@ -268,6 +268,8 @@ def check_outcome(drill: Simulation) -> None:
     """The exit code says what happened, and the most dangerous wins."""
     undone = [e for e in drill.journal.events if isinstance(e, events.InjectionUndone)]
     last = {e.injection: e.outcome for e in undone}
+    if drill.failure.where == "journal.append" and drill.undo.armed:
+        return  # its undo never reached the undo log: the watchdog does it again, and then tells
     # As the debrief reads it: what the undo log alone knows counts, too.
     journal = drill.journal.events
     found = score(drill.scenario, [*journal, *missed(journal, drill.undo.ended)])
