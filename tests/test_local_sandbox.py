@@ -78,6 +78,8 @@ SERVER = textwrap.dedent(
                             os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(600)"])
                         os._exit(0)
                     os.wait()
+                elif path == "/worker":
+                    if os.fork() == 0: signal.pause()
                 elif path.startswith("/file"): body = open(os.environ["GAMEDAY_ENDPOINTS"]).read()
             except (OSError, MemoryError) as error:
                 status, body = 507, repr(error)
@@ -324,6 +326,28 @@ def test_pause_and_continue(tmp_path: Path) -> None:
     run(test)
 
 
+@pytest.mark.alone
+def test_a_pause_that_is_undone_at_once_does_not_last(tmp_path: Path) -> None:
+    """A stop that was sent just now does not show yet; the process must go on all the same."""
+
+    async def test() -> None:
+        async with sandbox(small(tmp_path), tmp_path) as box:
+            victim = await who(box, "back-1")
+            resume = SignalProcess("back-1", victim, signal.SIGCONT)
+            # It comes last on a busy CPU, and so takes its time to stop.
+            await box.cpu.burn("back-1", "gameday-x-7", workers=8)
+            os.sched_setscheduler(victim.pid, os.SCHED_IDLE, os.sched_param(0))
+            late = 0
+            for _ in range(10):
+                await box.processes.signal(victim, signal.SIGSTOP)
+                late += (await do(box, resume))[0] == "nothing"
+                await anyio.sleep(0.3)
+                assert await has_state(box, "back-1", "running")
+            assert late, "the stop showed at once each time, so nothing was tried"
+
+    run(test)
+
+
 async def has_state(box: LocalSandbox, slot: str, state: str) -> bool:
     return (await box.processes.status(slot)).state == state
 
@@ -450,6 +474,25 @@ def test_squeezing_memory(tmp_path: Path, isolate: bool) -> None:
             assert await box.fingerprint("back-1") == before
             assert (await fetch(slot.address, "/allocate"))[0] == 200
             assert limit == "as" or isolate
+
+    run(test)
+
+
+def test_what_a_squeezed_process_starts_gets_its_memory_back_too(tmp_path: Path) -> None:
+    """A worker inherits our limit, and would keep it for good."""
+
+    async def test() -> None:
+        async with sandbox(small(tmp_path), tmp_path, isolate=False) as box:
+            slot = (await box.list_slots())[1]
+            before = await box.fingerprint("back-1")
+            victim = await who(box, "back-1")
+            limit, value = await box.memory.limit("back-1")
+            await box.memory.squeeze("back-1", "gameday-x-4", headroom=4 << 20)
+            await fetch(slot.address, "/worker")
+            assert len(process.tree(victim)) == 2
+            restore = RestoreLimit("back-1", victim, limit, value)
+            assert await do(box, restore) == ("put-back", "")
+            assert await box.fingerprint("back-1") == before
 
     run(test)
 

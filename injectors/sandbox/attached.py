@@ -440,11 +440,11 @@ class AttachedSandbox(Sandbox):
             if who is None:
                 return StepResult(Outcome.NOTHING, "the process is gone")
             return StepResult(Outcome.TAKEN_OVER, "another process fills the slot")
-        if step.signal == signals.SIGCONT and not any(
-            process.state(member) == "T" for member in process.tree(step.process)
-        ):
-            return StepResult(Outcome.NOTHING, "the process was not stopped")
+        stopped = any(process.state(member) == "T" for member in process.tree(step.process))
+        # Sent whatever was seen: a SIGSTOP that was sent just now may not show yet.
         signal_slot(step.process, step.signal)
+        if step.signal == signals.SIGCONT and not stopped:
+            return StepResult(Outcome.NOTHING, "the process was not stopped")
         return StepResult(Outcome.PUT_BACK, f"{signals.Signals(step.signal).name} was sent")
 
     async def _start(self, name: str, argv: Sequence[str]) -> StepResult:

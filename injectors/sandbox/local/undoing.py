@@ -147,9 +147,10 @@ def _put_back(step: SignalProcess | RestoreAffinity | RestoreLimit, who: Process
             name = signals.Signals(step.signal).name
             members = process.tree(who)
             stopped = any(process.state(member) == "T" for member in members)
+            # Sent whatever was seen: a SIGSTOP that was sent just now may not show yet.
+            done = signal_slot(who, step.signal)
             if step.signal == signals.SIGCONT and not stopped:
                 return StepResult(Outcome.NOTHING, "the process was not stopped")
-            done = signal_slot(who, step.signal)
             return _was_there(done, f"{name} was sent", "the process is gone")
         case RestoreAffinity():
             return _restore_affinity(step, who)
