@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from gameday.drills.blast_radius import BlastRadius, Reach, reach_of
-from gameday.drills.production import Planned, Production, plan_on
+from gameday.drills.planned import Planned
+from gameday.drills.production import Production, plan_on
 from gameday.injectors.fault import Injection
 from gameday.injectors.sandbox.base import Sandbox
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from gameday.drills.production import Planned
+from gameday.drills.planned import Planned
 from gameday.injectors.errors import Refused
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.scenarios.blast_radius import Most

@@ -42,8 +42,11 @@ _QUIET = frozenset(
         *("AlertFired", "AlertDelivered", "AlertResolved", "Reported"),  # the terminal is a channel
     }
 )
-_STYLES = {"fault": "yellow", "alert": "bold red", "people": "cyan", "sli": "green", "sandbox": ""}
+_BACK = "back"
+"""In place of the lane of faults: what was broken is as it was."""
+_STYLES = {"fault": "yellow", "alert": "bold red", "people": "cyan", "sli": "green", _BACK: "green"}
 _SIGNS = {"fault": "✕", "alert": "!", "people": "●", "sli": "~", "sandbox": "·", "load": "·"}
+_SIGNS[_BACK] = "✓"
 
 
 def clock(seconds: float) -> str:
@@ -56,6 +59,16 @@ def clock(seconds: float) -> str:
 def gives_away(event: events.Event, told: Told) -> bool:
     """Would a fixer learn from it what the breaker knows? What `sandbox ps` shows, they look up."""
     return isinstance(event, events.DrillStarted) or told.lane in ("fault", "sandbox")
+
+
+def is_back(event: events.Event) -> bool:
+    """Does it say that something which was broken is as it was?"""
+    match event:
+        case events.InjectionUndone():
+            return event.outcome != "failed"
+        case events.TargetChecked():
+            return event.equal
+    return False
 
 
 class _Terminal(Console):
@@ -102,7 +115,8 @@ class _Story(View):
         quiet = type(event).__name__ in _QUIET
         for told in self.narrator.tell(event):
             if not quiet and not (self.blind and gives_away(event, told)):
-                self._write(event.at, told.lane, told.text, told.quote)
+                lane = _BACK if is_back(event) else told.lane
+                self._write(event.at, lane, told.text, told.quote)
         self._last = event.at
 
     def _write(self, at: float, lane: str, text: str, quote: str = "") -> None:

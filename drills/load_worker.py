@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from io import TextIOWrapper
 from typing import Any, BinaryIO
 
 # Locust first: it patches what the modules after it use.
@@ -102,6 +103,10 @@ def _take_stdout() -> BinaryIO:
     """Where the buckets go; what a locustfile prints goes to the log, not among them."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # it was a pipe: what is printed would wait in its buffer
+        sys.stdout.reconfigure(line_buffering=True)
     return out
 
 

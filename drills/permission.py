@@ -15,7 +15,7 @@ from gameday.injectors.errors import Refused
 from gameday.injectors.undo import RunCommand, Step
 
 if TYPE_CHECKING:
-    from gameday.drills.production import Planned
+    from gameday.drills.planned import Planned
     from gameday.scenarios.model import Scenario
 
 __all__ = ["WORDS", "check_permission", "commands_of", "refuse_commands"]

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gameday.drills.permission import WORDS
+from gameday.drills.planned import Planned
 from gameday.drills.printable import printable
 from gameday.drills.printer import Printer
-from gameday.drills.production import Planned, Production
+from gameday.drills.production import Production
 from gameday.injectors.undo import (
     RestoreAffinity,
     RestoreLimit,

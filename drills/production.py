@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from gameday.drills.blast_radius import BlastRadius, reach_of
 from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
+from gameday.drills.planned import Planned
 from gameday.injectors.errors import Unsupported, UsageError
-from gameday.injectors.fault import Injection
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
 from gameday.scenarios.model import Scenario
 
-__all__ = ["Planned", "Production", "plan_drill", "plan_on", "produce"]
+__all__ = ["Production", "plan_drill", "plan_on", "produce"]
 
 BringUp = Callable[[DrillFolder, SandboxRef, list[ProcessId]], Awaitable[Sandbox]]
 
@@ -48,20 +48,6 @@ class Production(msgspec.Struct, frozen=True):
     user: str = ""
     runbook: str = ""
     protected: tuple[str, ...] = ()
-
-
-class Planned(msgspec.Struct, frozen=True):
-    """One injection that the drill would make.
-
-    Attributes:
-        at: Seconds after the drill's start; ``until``: when it is taken back.
-        entry: Its entry of the scenario's ``faults``.
-    """
-
-    at: float
-    injection: Injection
-    until: float = math.inf
-    entry: int = 0
 
 
 def produce(
@@ -101,8 +87,6 @@ async def plan_drill(production: Production, seed: int) -> list[Planned]:
 
 async def plan_on(box: Sandbox, production: Production, seed: int) -> list[Planned]:
     """As `plan_drill`, on that sandbox."""
-    from gameday.drills.blast_radius import BlastRadius, reach_of
-
     scenario = production.scenario
     planned = []
     for index, entry in enumerate(scenario.faults):

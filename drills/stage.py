@@ -38,8 +38,9 @@ from gameday.drills.interruption import Interruption, Stopped
 from gameday.drills.journal import Journal
 from gameday.drills.listening import listen
 from gameday.drills.pages import DrillPages
+from gameday.drills.planned import Planned
 from gameday.drills.probes import Addresses, Probe
-from gameday.drills.production import Planned, Production
+from gameday.drills.production import Production
 from gameday.drills.runner import Runner, Stage, each_error
 from gameday.drills.standby import Standby
 from gameday.drills.stop_signals import StopSignals

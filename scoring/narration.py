@@ -201,7 +201,7 @@ def _phase(event: ev.PhaseBegan) -> str:
 
 
 def _undone(event: ev.InjectionUndone, name: str) -> str:
-    detail = f" {event.detail}" if event.detail else ""
+    detail = f": {event.detail}" if event.detail else ""
     match event.outcome:
         case "put-back":
             how = "is put back by us"
@@ -211,4 +211,4 @@ def _undone(event: ev.InjectionUndone, name: str) -> str:
             how = "could not be put back"
         case _:
             how = "needed no undo"
-    return f"{name} {how}.{detail}"
+    return f"{name} {how}{detail}."

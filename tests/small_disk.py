@@ -13,39 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import PATIENCE
-
-REPOSITORY = Path(__file__).parent.parent
-
-CLUSTER = """\
-name: little
-entry: front
-services:
-  front:
-    command: ["{{ python }}", "-S", "{{ folder }}/service.py", "{{ port }}", "{{ data }}"]
-    links: [back]
-    health: {tcp: true, every: 200ms, timeout: 5s}
-  back:
-    command: ["{{ python }}", "-S", "{{ folder }}/service.py", "{{ port }}", "{{ data }}"]
-    health: {tcp: true, every: 200ms, timeout: 5s}
-"""
-SCENARIO = """\
-apiVersion: gameday/v1
-name: small-disk
-title: A process stands still, and the disk is full
-duration: 4s
-stabilise: 300ms
-sandbox: {{kind: local, file: cluster.yaml}}
-slis:
-  available: {{every: 50ms, over: 200ms, good: "status == 200"}}
-steady_state: {{available: ">= 50%"}}
-hypotheses:
-  - {{id: stays-up, claim: It stays up., expect: "available >= 50%"}}
-alerts:
-  - {{name: Drill, tier: page, at: {at}, summary: A drill., impact: None., verify: Nowhere.,
-     first_step: Nothing., escalate: Nobody.}}
-faults:
-  - {{at: {at}, inject: process.pause, target: {{service: back}}}}
-"""
+from tests.little_drill import lay_out, scenario
 
 
 class SmallDisk:
@@ -64,9 +32,10 @@ class SmallDisk:
 
     def lay_out(self, *, at: str = "500ms") -> None:
         """The little cluster, and a scenario that stops one of its processes."""
-        shutil.copy(REPOSITORY / "tests" / "little" / "service.py", self.root)
-        (self.root / "cluster.yaml").write_text(CLUSTER)
-        (self.root / "s.yaml").write_text(SCENARIO.format(at=at))
+        text = scenario(
+            "process.pause", name="small-disk", duration="4s", stabilise="300ms", at=at, alert=at
+        )
+        lay_out(self.root, text, name="s")
 
     def freeze(self, which: str) -> None:
         """Let nothing be opened for writing there any more; what is open stays so."""

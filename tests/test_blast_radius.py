@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from random import Random
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from gameday.drills.aim import Aim
 from gameday.drills.blast_radius import BlastRadius, Reach, reach_of
-from gameday.drills.production import Planned
+from gameday.drills.planned import Planned
 from gameday.injectors.errors import Refused, ScenarioError
 from gameday.injectors.fault import Injection
 from gameday.injectors.registry import fault_class
@@ -24,7 +23,7 @@ from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.scenarios.blast_radius import Most, parse_most
 from gameday.scenarios.load import load_scenario
 from tests.commands import Terminal
-from tests.torture.kills import CLUSTER, REPOSITORY, SCENARIO
+from tests.little_drill import CLUSTER, lay_out, scenario
 
 REACH = Reach({"api-1": "api", "api-2": "api", "api-3": "api", "store-1": "store"})
 
@@ -127,13 +126,8 @@ def test_what_changed_since_the_plan_is_said_and_checked_again() -> None:
 
 
 def folder(tmp_path: Path, limits: str, *, cluster: str = CLUSTER) -> Path:
-    tmp_path.mkdir(exist_ok=True)
-    shutil.copy(REPOSITORY / "tests" / "little" / "service.py", tmp_path)
-    (tmp_path / "cluster.yaml").write_text(cluster)
-    text = SCENARIO.format(fault="process.kill", parameters="target: {service: back}")
-    path = tmp_path / "limited.yaml"
-    path.write_text(f"{text}blast_radius: {limits}\n")
-    return path
+    text = f"{scenario()}blast_radius: {limits}\n"
+    return lay_out(tmp_path, text, cluster=cluster, name="limited")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from gameday.drills.folder import list_drills
 from gameday.drills.undo_log import read_undo_log
 from tests.commands import Terminal, assert_nothing_left, leftovers, no_traceback
-from tests.test_blast_radius import folder
+from tests.little_drill import lay_out, scenario
 
 pytestmark = pytest.mark.sandbox
 
@@ -76,15 +76,19 @@ AFTER = (
 )
 
 
-def play(terminal: Terminal, bug: str) -> tuple[int, str]:
+def fails(terminal: Terminal, bug: str) -> None:
+    """Play a drill with that bug: 70, the bug in one line, and where to report it."""
     where = terminal.cwd / "planted"
     where.mkdir()
     (where / "sitecustomize.py").write_text(PLANT)
-    path = folder(terminal.cwd, "{}")
+    fixers = "fixers: {scripted: {reaction: 300ms, steps: [ack]}}\n"
+    path = lay_out(terminal.cwd, scenario() + fixers)
     env = {"PYTHONPATH": str(where), "GAMEDAY_TEST_BUG": bug}
     done = terminal.gameday("run", path, env=env)
     no_traceback(done.stdout, done.stderr)
-    return done.returncode, done.stderr + done.stdout
+    assert done.returncode == 70, done.stderr + done.stdout
+    assert "planted" in done.stderr
+    assert "Please report it at" in done.stderr
 
 
 def nothing_is_left(terminal: Terminal) -> None:
@@ -98,19 +102,13 @@ def nothing_is_left(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("bug", BEFORE)
 def test_before_the_drill(terminal: Terminal, bug: str) -> None:
-    code, said = play(terminal, bug)
-    assert code == 70
-    assert "planted" in said
-    assert "Please report it at" in said
+    fails(terminal, bug)
     assert list_drills(terminal.cwd) == []
 
 
 @pytest.mark.parametrize("bug", DURING)
 def test_in_the_drill(terminal: Terminal, bug: str) -> None:
-    code, said = play(terminal, bug)
-    assert code == 70, said
-    assert "planted" in said
-    assert "Please report it at" in said
+    fails(terminal, bug)
     nothing_is_left(terminal)
     (drill,) = list_drills(terminal.cwd)
     assert terminal.gameday("debrief", drill.id).returncode == 0
@@ -121,10 +119,7 @@ def test_in_the_drill(terminal: Terminal, bug: str) -> None:
 @pytest.mark.parametrize("bug", AFTER)
 def test_after_the_drill(terminal: Terminal, bug: str) -> None:
     """The record is whole: a version without the bug writes the debrief."""
-    code, said = play(terminal, bug)
-    assert code == 70, said
-    assert "planted" in said
-    assert "Please report it at" in said
+    fails(terminal, bug)
     nothing_is_left(terminal)
     (drill,) = list_drills(terminal.cwd)
     assert terminal.gameday("debrief", drill.id).returncode == 0

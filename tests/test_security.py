@@ -26,8 +26,8 @@ from gameday.drills.durable import append, open_append
 from gameday.drills.folder import DrillFolder, list_drills
 from gameday.drills.ownership import not_ours
 from gameday.drills.permission import check_permission, commands_of
+from gameday.drills.planned import Planned
 from gameday.drills.printable import printable
-from gameday.drills.production import Planned
 from gameday.drills.recover import recover
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.injectors.errors import Refused, SandboxError, ScenarioError, UsageError

@@ -20,7 +20,8 @@ from gameday.injectors.errors import UsageError
 if TYPE_CHECKING:
     from gameday.drills.conclusion import Conclusion
     from gameday.drills.folder import DrillFolder
-    from gameday.drills.production import Planned, Production
+    from gameday.drills.planned import Planned
+    from gameday.drills.production import Production
     from gameday.drills.stage import Options
     from gameday.drills.standby import Standby
     from gameday.drills.view import View

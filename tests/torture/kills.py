@@ -40,6 +40,7 @@ from typing import Any
 
 from gameday.drills.folder import DrillFolder, list_drills
 from gameday.drills.undo_log import read_undo_log
+from tests.little_drill import lay_out, scenario
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -94,38 +95,7 @@ BOTH = {
 """Where nobody is left who could put anything back; judged after `gameday recover`."""
 INSTANTS = ("at any time", "while starting", "armed", "injected", "undoing")
 
-CLUSTER = """\
-name: little
-entry: front
-disk: 2MiB
-services:
-  front:
-    command: ["{{ python }}", "-S", "{{ folder }}/service.py", "{{ port }}", "{{ data }}"]
-    links: [back]
-    health: {tcp: true, every: 200ms, timeout: 5s}
-  back:
-    command: ["{{ python }}", "-S", "{{ folder }}/service.py", "{{ port }}", "{{ data }}"]
-    health: {tcp: true, every: 200ms, timeout: 5s}
-"""
-SCENARIO = """\
-apiVersion: gameday/v1
-name: torture
-title: Something breaks, and something dies
-duration: 1500ms
-stabilise: 100ms
-sandbox: {{kind: local, file: cluster.yaml}}
-slis:
-  available: {{every: 50ms, over: 200ms, good: "status == 200"}}
-steady_state: {{available: ">= 50%"}}
-hypotheses:
-  - {{id: stays-up, claim: It stays up., expect: "available >= 50%"}}
-alerts:
-  - {{name: Drill, tier: page, at: 100ms, summary: A drill., impact: None., verify: Nowhere.,
-     first_step: Nothing., escalate: Nobody.}}
-faults:
-  - {{at: 200ms, inject: {fault}, {parameters}}}
-fixers: {{scripted: {{reaction: 300ms, steps: [ack, "restart back-1"]}}}}
-"""
+FIXERS = 'fixers: {scripted: {reaction: 300ms, steps: [ack, "restart back-1"]}}\n'
 
 
 @dataclass(frozen=True)
@@ -213,11 +183,8 @@ class Inside:
             path.mkdir()
         if self.job.ending == "disk full":
             mount("tmpfs", self.root, "size=12m")
-        shutil.copy(REPOSITORY / "tests" / "little" / "service.py", self.root)
-        (self.root / "cluster.yaml").write_text(CLUSTER)
-        (self.root / "torture.yaml").write_text(
-            SCENARIO.format(fault=self.job.fault, parameters=FAULTS[self.job.fault])
-        )
+        text = scenario(self.job.fault, FAULTS[self.job.fault], name="torture") + FIXERS
+        lay_out(self.root, text, name="torture")
         if self.job.ending == "clock jumps":
             self.clock.write_text("0")
             shim = build_shim(self.clock.with_suffix(".so"))
