@@ -204,7 +204,21 @@ async def test_a_runner_killed_at_any_instant_leaves_nothing(scene: Scene, seed:
 
 
 async def test_a_stopped_runner_is_ended_before_anything_is_undone(scene: Scene) -> None:
-    runner = scene.run(ENDLESS.format(late=0.6, links=LINKS))
+    # Two things are in force when it stops; woken, it would break more.
+    runner = scene.run("""
+        async def main():
+            watchdog = await stand(late=0.6)
+            log = UndoLog(folder.undo)
+            box = await FakeSandbox.connect(box_ref)
+            await inject(log, box, "t", "gateway-1->api-1")
+            await pause(log, "p")
+            print("go", flush=True)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watchdog.wait_lost)
+                await anyio.sleep(1.0)
+                await inject(log, box, "late", "gateway-1->api-2")
+        anyio.run(main)
+    """)
     await anyio.sleep(0.2)
     runner.send_signal(signal.SIGSTOP)
     await until(closed)
