@@ -24,6 +24,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.connect import connect
+from gameday.injectors.sandbox.listeners import listening_ports
 from gameday.injectors.undo import (
     Outcome,
     ProcessId,
@@ -349,7 +350,7 @@ def test_a_server_is_back_once_it_listens_where_the_first_one_did(
             first = subprocess.Popen(shell)  # noqa: ASYNC220 - it returns at once
             main = process.process_id(first.pid)
             assert main is not None
-            wait_until(lambda: process.listening_ports(main) == {int(port)}, "it listens")
+            wait_until(lambda: listening_ports(main) == {int(port)}, "it listens")
             box = attach(tmp_path, str(first.pid), shlex.join(server(delay, port, end)))
             for member in reversed(process.tree(main)):
                 process.signal_process(member, signal.SIGKILL)
@@ -363,7 +364,7 @@ def test_a_server_is_back_once_it_listens_where_the_first_one_did(
                 assert result.outcome is Outcome.PUT_BACK
                 assert ("does not listen on port" in result.detail) is (end == "idle")
                 assert f"{says} {port}" in result.detail or not says
-                found = process.listening_ports(await who(box))
+                found = listening_ports(await who(box))
                 assert found == ({int(port)} if end == "listen" else set())
             assert anyio.current_time() - began >= waited
 

@@ -24,6 +24,7 @@ import msgspec
 from gameday.injectors.errors import Refused, SandboxError, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Sandbox, Slot
+from gameday.injectors.sandbox.listeners import listening_ports
 from gameday.injectors.sandbox.process import signal_slot
 from gameday.injectors.undo import (
     Outcome,
@@ -306,7 +307,7 @@ class AttachedSandbox(Sandbox):
         return _Attachment(
             first=first,
             command=_command(first.pid),
-            ports=tuple(sorted(process.listening_ports(first))),
+            ports=tuple(sorted(listening_ports(first))),
             search="" if wanted.isdigit() else wanted,
             restart=argv,
             folder=os.getcwd(),  # noqa: PTH109 - a string is wanted
@@ -484,9 +485,10 @@ class AttachedSandbox(Sandbox):
             who, now = self._who(name), time.monotonic()
             if who is None or who != filler:
                 filler, since = who, now
-            elif self._stays(name, who, now - since):
-                missing = set(self._attached[name].ports) - process.listening_ports(who)
-                return ", ".join(map(str, sorted(missing)))
+            else:
+                missing = set(self._attached[name].ports) - listening_ports(who)
+                if self._stays(name, now - since, missing):
+                    return ", ".join(map(str, sorted(missing)))
             if who is None and ended is not None and (code or now - ended >= _HANDED_OVER):
                 how = "" if code is None else f" with code {code}"
                 raise SandboxError(
@@ -496,12 +498,11 @@ class AttachedSandbox(Sandbox):
                 )
             await anyio.sleep(_SETTLE_EVERY if who is not None else _LOOK_EVERY)
 
-    def _stays(self, name: str, who: ProcessId, seconds: float) -> bool:
-        """Whether it is there to stay, as far as can be seen after it was there for so long."""
-        ports = self._attached[name].ports
-        if not ports:
+    def _stays(self, name: str, seconds: float, missing: set[int]) -> bool:
+        """Whether a process is there to stay, as far as can be seen after so many seconds."""
+        if not self._attached[name].ports:
             return seconds >= _SETTLED
-        return seconds >= _LISTENS or process.listening_ports(who) >= set(ports)
+        return seconds >= _LISTENS or not missing
 
     def _spawn(self, name: str, argv: Sequence[str]) -> ProcessId:
         """Start a process that outlives us, in a session of its own, its output in a file."""

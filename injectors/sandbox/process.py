@@ -29,7 +29,6 @@ __all__ = [
     "is_alive",
     "is_kernel_thread",
     "is_stopped",
-    "listening_ports",
     "process_id",
     "processes",
     "read_stat",
@@ -45,7 +44,6 @@ __all__ = [
 _DEAD = "ZXx"
 _STOPPED = "Tt"
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, of the flags in proc(5)
-_LISTENING = "0A"  # TCP_LISTEN, in proc(5)'s net/tcp
 _EXEC_TRIES, _EXEC_PAUSE = 4, 0.0005
 
 
@@ -198,48 +196,6 @@ def tree(process: ProcessId) -> tuple[ProcessId, ...]:
             for stat in children.get(member.pid, ())
         ]
     return tuple(found)
-
-
-def listening_ports(process: ProcessId) -> frozenset[int]:
-    """TCP ports on which the process or a descendant listens.
-
-    Empty if it is gone, and where its descriptors cannot be seen.
-    """
-    sockets: set[str] = set()
-    for member in tree(process):
-        sockets |= _sockets(member.pid)
-    if not sockets:
-        return frozenset()
-    lines = [
-        line.split()
-        for table in ("tcp", "tcp6")
-        for line in _lines(f"/proc/{process.pid}/net/{table}")
-    ]
-    return frozenset(
-        int(fields[1].rpartition(":")[2], 16)
-        for fields in lines
-        if fields[3] == _LISTENING and fields[9] in sockets
-    )
-
-
-def _sockets(pid: int) -> set[str]:
-    """The inodes of a process's sockets."""
-    folder, found = f"/proc/{pid}/fd", set()
-    try:
-        for name in os.listdir(folder):  # noqa: PTH208 - in loops over /proc
-            kind, _, inode = os.readlink(f"{folder}/{name}").partition(":[")  # noqa: PTH115 - the same
-            if kind == "socket":
-                found.add(inode[:-1])
-    except OSError:  # gone, or not ours to look into
-        pass
-    return found
-
-
-def _lines(table: str) -> list[str]:
-    try:
-        return Path(table).read_text().splitlines()[1:]
-    except OSError:  # gone, or a kernel without IPv6
-        return []
 
 
 def find_by_environment(name: str, value: str) -> tuple[ProcessId, ...]:
