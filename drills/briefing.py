@@ -100,7 +100,7 @@ def runbook(folder: DrillFolder) -> str:
 
 
 async def _slots(drill: OpenDrill) -> list[Slot]:
-    from gameday.injectors.sandbox.connect import connect
+    from gameday.injectors.sandbox.kinds import connect
 
     if drill.sandbox is None:
         return []

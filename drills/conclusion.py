@@ -11,7 +11,8 @@ from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import StorageError, UndoFailed, UsageError
-from gameday.injectors.undo import Outcome, Undone, by_hand
+from gameday.injectors.sandbox.kinds import by_hand
+from gameday.injectors.undo import Outcome, Undone
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Event, InjectionArmed, InjectionUndone

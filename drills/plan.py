@@ -15,14 +15,8 @@ from gameday.drills.planned import Planned
 from gameday.drills.printable import printable
 from gameday.drills.printer import Printer
 from gameday.drills.production import Production
-from gameday.injectors.undo import (
-    RestoreAffinity,
-    RestoreLimit,
-    SandboxRef,
-    SignalProcess,
-    Step,
-    by_hand,
-)
+from gameday.injectors.sandbox.kinds import by_hand
+from gameday.injectors.undo import RestoreAffinity, RestoreLimit, SandboxRef, SignalProcess, Step
 from gameday.injectors.units import show_duration
 
 __all__ = ["plan_json", "show_plan"]

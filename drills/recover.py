@@ -27,9 +27,10 @@ from gameday.drills.undo_log import UndoRead, read_undo_log
 from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
 from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFailed
 from gameday.injectors.reading import UNREADABLE
+from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id
-from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone, by_hand
+from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone
 
 __all__ = ["Connect", "check_recovered", "recover"]
 
@@ -104,7 +105,9 @@ def check_recovered(folder: DrillFolder) -> None:
         return
     lines = [f"{armed.what} could not be put back" for armed in read.outstanding]
     hands = [
-        f"  {by_hand(step, armed.sandbox)}" for armed in read.outstanding for step in armed.steps
+        f"  {kinds.by_hand(step, armed.sandbox)}"
+        for armed in read.outstanding
+        for step in armed.steps
     ]
     raise UndoFailed(
         "\n".join([*lines, *read.problems]),
@@ -121,9 +124,7 @@ def _end_frozen(folder: DrillFolder, log: Callable[[str], None]) -> None:
 
 
 async def _connect(ref: SandboxRef) -> Sandbox:
-    from gameday.injectors.sandbox import connect
-
-    return await connect.connect(ref)
+    return await kinds.connect(ref)
 
 
 class _Recovery:
@@ -197,7 +198,7 @@ class _Recovery:
                 self._slow.add(key)
         except (GamedayError, OSError, TimeoutError, ImportError) as error:
             why = str(error) or type(error).__name__
-            hands = "; ".join(by_hand(step, armed.sandbox) for step in armed.steps)
+            hands = "; ".join(kinds.by_hand(step, armed.sandbox) for step in armed.steps)
             result = Undone(
                 armed.id, Outcome.FAILED, f"its sandbox cannot be reached: {why}; by hand: {hands}"
             )

@@ -441,7 +441,7 @@ class _Play:
         for record in self.log.outstanding:
             if record.id != "sandbox":
                 continue
-            from gameday.injectors.sandbox.connect import connect
+            from gameday.injectors.sandbox.kinds import connect
 
             result = await undo_one(record, await connect(self.reference))
             if result.outcome is Outcome.FAILED:

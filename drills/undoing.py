@@ -12,6 +12,7 @@ import anyio
 
 from gameday.injectors.errors import GamedayError, SandboxGone
 from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.sandbox.process import is_alive, signal_process
 from gameday.injectors.undo import (
     Armed,
@@ -22,7 +23,6 @@ from gameday.injectors.undo import (
     StepResult,
     TearDown,
     Undone,
-    by_hand,
 )
 
 __all__ = ["STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]

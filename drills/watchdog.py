@@ -27,6 +27,7 @@ from gameday.drills.folder import DrillFolder
 from gameday.drills.standby import Standby
 from gameday.drills.wire import Wire
 from gameday.injectors.errors import Refused
+from gameday.injectors.sandbox.kinds import KINDS
 from gameday.injectors.sandbox.process import process_id
 from gameday.injectors.undo import ProcessId
 
@@ -37,11 +38,6 @@ LATE = 5.0
 BEAT_EVERY = 0.25
 _SILENCE = 3.0
 _STALL = 1.0
-_DRIVERS = {
-    "local": "gameday.injectors.sandbox.local.driver",
-    "attached": "gameday.injectors.sandbox.attached",
-    "fake": "gameday.injectors.sandbox.fake",
-}
 
 
 class _Descriptor(Protocol):
@@ -94,11 +90,12 @@ class Watchdog:
         Raises:
             Refused: if it cannot be started.
         """
+        known = KINDS[kind]
         settings = guard.Settings(
             drill=folder.id,
             folder=str(folder.path),
             runner=runner,
-            drivers=(_DRIVERS.get(kind, f"gameday.injectors.sandbox.{kind}"), *also),
+            drivers=(known.module, *known.libraries, *also),
             late=late,
             limit=guard.boottime() + limit,
             pauses=pauses,

@@ -24,7 +24,7 @@ import msgspec
 
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.sandbox.connect import connect
+from gameday.injectors.sandbox.kinds import connect
 from gameday.injectors.undo import (
     Outcome,
     RestoreAffinity,

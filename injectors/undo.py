@@ -2,8 +2,8 @@
 
 A step is plain data: it survives JSON, another process and another machine.
 The sandbox's driver runs it (`Sandbox.run_step`), idempotently, also where the
-injection never happened; no code of the fault is needed. Each step prints
-itself as a command to do by hand.
+injection never happened; no code of the fault is needed. The driver also knows each
+step as a command to do by hand (`gameday.injectors.sandbox.kinds.by_hand`).
 
 msgspec, not pydantic: the watchdog must be standing within milliseconds.
 """
@@ -11,12 +11,8 @@ msgspec, not pydantic: the watchdog must be standing within milliseconds.
 from __future__ import annotations
 
 import enum
-import shlex
-import signal as signals
 
 import msgspec
-
-from gameday.injectors.reading import UNREADABLE
 
 __all__ = [
     "UNDO_VERSION",
@@ -39,7 +35,6 @@ __all__ = [
     "TearDown",
     "UndoRecord",
     "Undone",
-    "by_hand",
 ]
 
 UNDO_VERSION = 1
@@ -88,9 +83,14 @@ class SignalProcess(_Step, frozen=True):
 
 
 class StartSlot(_Step, frozen=True):
-    """Start the slot's process if none runs."""
+    """Start the slot's process if none runs.
+
+    Attributes:
+        process: Who filled the slot when this was armed: any other one has taken it over.
+    """
 
     slot: str
+    process: ProcessId | None = None
 
 
 class ClearHold(_Step, frozen=True):
@@ -223,65 +223,3 @@ class Undone(msgspec.Struct, frozen=True, tag="undone"):
 
 
 UndoRecord = Armed | Undone
-
-
-def by_hand(step: Step, sandbox: SandboxRef) -> str:
-    """The shell command by which a person does ``step`` without us."""
-    where = f" --sandbox {shlex.quote(sandbox.address)}" if sandbox.address else ""
-    match step:
-        case SignalProcess():
-            return f"kill -{_signal_name(step.signal)} {step.process.pid}"
-        case StartSlot() if sandbox.kind == "attached":
-            return _restart_command(step.slot, sandbox)
-        case StartSlot():
-            return f"gameday sandbox restart {shlex.quote(step.slot)}{where}"
-        case ClearHold():
-            return f"gameday sandbox clear {shlex.quote(step.slot)} {shlex.quote(step.tag)}{where}"
-        case RemoveToxic():
-            return f"gameday sandbox clear {shlex.quote(step.link)} {shlex.quote(step.tag)}{where}"
-        case EndHelpers():
-            # Their environment names them, and nothing that anybody else has on a command line.
-            mark = shlex.quote(f"GAMEDAY_HELPER={step.tag}")
-            found = f"grep -slzxF {mark} /proc/[0-9]*/environ | cut -d/ -f3"
-            return f"{found} | xargs -r kill -KILL"
-        case RestoreAffinity():
-            return f"taskset -a -cp {','.join(map(str, step.cpus))} {step.process.pid}"
-        case RestoreLimit(limit="as"):
-            soft, _, hard = step.value.replace("-1", "unlimited").partition(" ")
-            limits = shlex.quote(f"{soft}:{hard}")
-            return f"prlimit --pid {step.process.pid} --as={limits}"
-        case RestoreLimit():
-            return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
-        case DeleteFile():
-            return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
-        case ResolvePage():
-            return "gameday recover"  # it alone knows the channels: a webhook may be a secret
-        case TearDown():
-            return f"gameday sandbox down{where}"
-        case RunCommand():
-            return shlex.join(step.argv) or "(an empty command)"
-
-
-def _restart_command(slot: str, sandbox: SandboxRef) -> str:
-    """How an attached process is started: as the user said, else as it had been started."""
-    try:
-        known = msgspec.json.decode(
-            sandbox.options.get("attached", "{}"), type=dict[str, _HowItRuns]
-        )
-    except UNREADABLE:
-        known = {}  # damaged; there is still the name
-    one = known.get(slot.removesuffix("-1"), _HowItRuns())
-    return shlex.join(one.restart or one.command) or f"start {shlex.quote(slot)} again"
-
-
-class _HowItRuns(msgspec.Struct):
-    restart: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-
-
-def _signal_name(number: int) -> str:
-    """``KILL``, ``CONT``; the number itself, where it is no signal here."""
-    try:
-        return signals.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return str(number)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from gameday.injectors.sandbox.kinds import KINDS
+
 __all__ = ["APPS", "PARTS", "app_declaration", "app_journeys", "app_locustfile"]
 
 APPS: tuple[str, ...] = ("shop",)
 """Applications that are shipped; each is a folder beside this file."""
 
 PARTS: dict[str, frozenset[str]] = {
-    "local": frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"}),
-    "attached": frozenset({"processes"}),
+    name: kind.parts for name, kind in KINDS.items() if name != "fake"
 }
 """What a kind of sandbox can do at all; what this machine lacks is found before a drill starts."""
 

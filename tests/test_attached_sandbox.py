@@ -23,7 +23,7 @@ from gameday.injectors.errors import Refused, SandboxError, Unsupported, UsageEr
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.base import Change
-from gameday.injectors.sandbox.connect import connect
+from gameday.injectors.sandbox.kinds import connect
 from gameday.injectors.sandbox.listeners import listening_ports
 from gameday.injectors.undo import (
     Outcome,

@@ -15,9 +15,10 @@ import pytest
 from gameday.injectors import registry
 from gameday.injectors.laws import Trial
 from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.sandbox.local.driver import LocalSandbox
-from gameday.injectors.undo import TearDown, by_hand
+from gameday.injectors.undo import TearDown
 from tests.commands import leftovers, wait_until
 from tests.test_faults_on_real_processes import CLUSTER, make, refused, run
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
 from gameday.injectors.registry import fault_class
 from gameday.injectors.sandbox.base import Change, Toxic
-from gameday.injectors.sandbox.connect import connect
 from gameday.injectors.sandbox.fake import FakeClock, FakeSandbox
+from gameday.injectors.sandbox.kinds import connect
 from gameday.injectors.undo import Outcome, RemoveToxic, SandboxRef, StartSlot, TearDown
 
 pytestmark = pytest.mark.anyio
@@ -142,7 +142,8 @@ async def test_hands_are_recorded_with_their_role(box: FakeSandbox, clock: FakeC
     code = await hands.execute("api-1", ["ls", "-l"], by="lead", stdio=(0, 1, 2))
     assert code == 0
     assert box.commands == (("ls", "-l"),)
-    assert Path(await hands.log_path("api-1")).exists()
+    said = [data async for data in hands.logs("api-1", lines=20, follow=False)]
+    assert b"".join(said) == b""
     did = [(change.action, change.slot, change.by) for change in box.history]
     for one in [
         ("restart", "api-1", "on-call"),

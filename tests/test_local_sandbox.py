@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Toxic
-from gameday.injectors.sandbox.connect import connect
+from gameday.injectors.sandbox.kinds import connect
 from gameday.injectors.sandbox.local import cgroups, ports
 from gameday.injectors.sandbox.local.cluster import Cluster, Health, Service
 from gameday.injectors.sandbox.local.driver import LocalSandbox
@@ -211,7 +211,8 @@ def test_up_shows_slots_and_links_and_down_leaves_nothing(tmp_path: Path) -> Non
             assert await fetch(slots[0].address) == (200, "front-1")
             low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
             assert all(int(slot.address.split(":")[1]) < low for slot in slots)
-            assert "listening" in Path(await box.hands.log_path("back-1")).read_text()
+            said = [data async for data in box.hands.logs("back-1", lines=20, follow=False)]
+            assert b"listening" in b"".join(said)
             folder = Path(box.ref.address)
             assert folder.stat().st_mode & 0o777 == 0o700
             assert (folder / "socket").stat().st_mode & 0o777 == 0o600
@@ -405,7 +406,7 @@ def undo_elsewhere(ref: SandboxRef, step: Step) -> str:
     program = textwrap.dedent(
         """
         import sys, anyio, msgspec
-        from gameday.injectors.sandbox.connect import connect
+        from gameday.injectors.sandbox.kinds import connect
         from gameday.injectors.undo import SandboxRef, Step
         async def main():
             ref, step = msgspec.json.decode(sys.stdin.buffer.read(), type=tuple[SandboxRef, Step])

@@ -32,9 +32,10 @@ from gameday.drills.recover import recover
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.injectors.errors import Refused, SandboxError, ScenarioError, UsageError
 from gameday.injectors.fault import Injection
+from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.sandbox.local import orders
 from gameday.injectors.sandbox.local.client import Client
-from gameday.injectors.undo import Armed, RunCommand, SandboxRef, by_hand
+from gameday.injectors.undo import Armed, RunCommand, SandboxRef
 from gameday.scenarios.load import load_scenario, load_text
 from gameday.scoring import events
 from gameday.scoring.debrief import debrief

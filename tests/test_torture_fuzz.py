@@ -18,6 +18,7 @@ from gameday.drills.inbox import Entry, Garbled, Heard, tail
 from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import read_recovery, read_undo_log
 from gameday.injectors.errors import UsageError
+from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.undo import (
     ProcessId,
     RestoreLimit,
@@ -26,7 +27,6 @@ from gameday.injectors.undo import (
     SignalProcess,
     StartSlot,
     Step,
-    by_hand,
 )
 from gameday.scenarios.load import load_scenario
 from tests.torture import fuzz as campaign

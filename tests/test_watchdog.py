@@ -110,7 +110,7 @@ RUNNER = textwrap.dedent("""
     from gameday.drills.undo_log import UndoLog
     from gameday.drills.watchdog import Watchdog
     from gameday.injectors.sandbox.base import Toxic
-    from gameday.injectors.sandbox.connect import connect
+    from gameday.injectors.sandbox.kinds import connect
     from gameday.injectors.sandbox.fake import FakeSandbox
     from gameday.injectors.sandbox.process import process_id
     from gameday.injectors.undo import *
@@ -487,7 +487,7 @@ async def test_it_forgives_a_pause_of_its_own(scene: Scene) -> None:
 
 
 async def test_without_it_nothing_begins(scene: Scene) -> None:
-    watchdog = Watchdog.start(scene.folder, identify(os.getpid()), kind="no-such-kind")
+    watchdog = Watchdog.start(scene.folder, identify(os.getpid()), also=("no_such_module",))
     with pytest.raises(Refused, match="does not stand: ModuleNotFoundError"):
         await watchdog.ready()
     await watchdog.done()
@@ -498,8 +498,9 @@ async def test_without_it_nothing_begins(scene: Scene) -> None:
 async def test_it_is_light(scene: Scene) -> None:
     script = """
         import importlib, sys
-        from gameday.drills import guard, watchdog
-        for module in (*guard._PRELOADED, *watchdog._DRIVERS.values()):
+        from gameday.drills import guard
+        from gameday.injectors.sandbox import kinds
+        for module in (*guard._PRELOADED, *(kinds.KINDS[kind].module for kind in kinds.KINDS)):
             importlib.import_module(module)
         heavy = {"pydantic", "rich", "jinja2", "locust", "gevent", "aiohttp", "yaml", "click"}
         sys.exit(len(heavy & set(sys.modules)))

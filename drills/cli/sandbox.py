@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +13,11 @@ from typing import Any, TypeVar
 import click
 
 from gameday.drills.printable import printable
-from gameday.injectors.errors import SandboxError, UsageError
+from gameday.injectors.errors import UsageError
 
 __all__ = ["sandbox"]
 
 T = TypeVar("T")
-
-_FOLLOW_EVERY = 0.2
 
 
 def chosen(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,7 +36,7 @@ def _with(options: dict[str, Any], act: Callable[[Any], Awaitable[T]]) -> T:
     import anyio
 
     from gameday.drills.sandboxes import find_sandbox
-    from gameday.injectors.sandbox.connect import connect
+    from gameday.injectors.sandbox.kinds import connect
 
     ref = find_sandbox(options["name"], options["drill"])
 
@@ -138,23 +135,24 @@ def ps(as_json: bool, **options: Any) -> None:
 
 @sandbox.command()
 @click.argument("slot")
-@click.option("-n", "--lines", default=20, show_default=True, help="How many of the last lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="How many of the last lines.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come in.")
 @chosen
 def logs(slot: str, lines: int, follow: bool, **options: Any) -> None:
     """Print what SLOT's processes wrote."""
-    path = Path(_with(options, lambda box: box.hands.log_path(slot)))
-    try:
-        with path.open("rb") as file:
-            for line in file.read().splitlines(keepends=True)[-lines:]:
-                _write(line)
-            while follow:
-                if rest := file.read():
-                    _write(rest)
-                else:
-                    time.sleep(_FOLLOW_EVERY)
-    except OSError as error:
-        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
+
+    async def act(box: Any) -> None:
+        async for data in box.hands.logs(slot, lines=lines, follow=follow):
+            _write(data)
+
+    _with(options, act)
 
 
 def _write(data: bytes) -> None:

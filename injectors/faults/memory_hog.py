@@ -34,7 +34,10 @@ class MemoryHog(Fault, kind="memory.hog"):
         plan = []
         for aim in await self.aim(box, rng):
             limit, value = await box.memory.limit(aim.slot)
-            steps = RestoreLimit(aim.slot, aim.process, limit, value), StartSlot(aim.slot)
+            steps = (
+                RestoreLimit(aim.slot, aim.process, limit, value),
+                StartSlot(aim.slot, aim.process),
+            )
             plan.append(self.injection(aim.slot, *steps, tag=aim.tag, before=aim.process))
         return plan
 

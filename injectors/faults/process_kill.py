@@ -20,7 +20,9 @@ class ProcessKill(Fault, kind="process.kill"):
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
         """Kill the process that fills the slot now; undo starts the slot."""
         return [
-            self.injection(aim.slot, StartSlot(aim.slot), tag=aim.tag, before=aim.process)
+            self.injection(
+                aim.slot, StartSlot(aim.slot, aim.process), tag=aim.tag, before=aim.process
+            )
             for aim in await self.aim(box, rng)
         ]
 

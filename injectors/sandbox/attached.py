@@ -22,6 +22,7 @@ import anyio
 import msgspec
 
 from gameday.injectors.errors import Refused, SandboxError, UsageError
+from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Sandbox, Slot
 from gameday.injectors.sandbox.listeners import listening_ports
@@ -75,6 +76,11 @@ class _Attachment(msgspec.Struct, frozen=True):
     restart: tuple[str, ...] = ()
     folder: str = ""
     log: str = ""
+
+
+class _HowItRuns(msgspec.Struct):
+    restart: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 def _command(pid: int) -> tuple[str, ...]:
@@ -420,6 +426,20 @@ class AttachedSandbox(Sandbox):
         return who
 
     # Putting back
+
+    @classmethod
+    def by_hand(cls, step: Step, ref: SandboxRef) -> str:
+        """A process is started as the user said, else as it had been started."""
+        if not isinstance(step, StartSlot):
+            return super().by_hand(step, ref)
+        try:
+            known = msgspec.json.decode(
+                ref.options.get("attached", "{}"), type=dict[str, _HowItRuns]
+            )
+        except UNREADABLE:
+            known = {}  # damaged; there is still the name
+        one = known.get(step.slot.removesuffix("-1"), _HowItRuns())
+        return shlex.join(one.restart or one.command) or f"start {shlex.quote(step.slot)} again"
 
     async def run_step(self, step: Step) -> StepResult:
         """Carry out one undo step; the class says how each of them ends."""

@@ -13,6 +13,8 @@ drill's tag, is found again by it, and has an undo step (`gameday.injectors.undo
 from __future__ import annotations
 
 import abc
+import shlex
+import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -20,7 +22,23 @@ from typing import Any, Protocol
 import msgspec
 
 from gameday.injectors.errors import Unsupported
-from gameday.injectors.undo import ProcessId, SandboxRef, Step, StepResult
+from gameday.injectors.undo import (
+    ClearHold,
+    DeleteFile,
+    EndHelpers,
+    ProcessId,
+    RemoveToxic,
+    ResolvePage,
+    RestoreAffinity,
+    RestoreLimit,
+    RunCommand,
+    SandboxRef,
+    SignalProcess,
+    StartSlot,
+    Step,
+    StepResult,
+    TearDown,
+)
 
 __all__ = [
     "Change",
@@ -235,8 +253,11 @@ class Hands(Protocol):
         """Run a command with the slot's environment, folder and namespaces; its exit code."""
         ...
 
-    async def log_path(self, slot: str) -> str:
-        """The file that holds what the slot's processes wrote to stdout and stderr."""
+    def logs(self, slot: str, *, lines: int, follow: bool) -> AsyncIterator[bytes]:
+        """The last ``lines`` lines that the slot's processes wrote to stdout and stderr.
+
+        With ``follow`` it goes on as they come in.
+        """
         ...
 
 
@@ -319,6 +340,11 @@ class Sandbox(abc.ABC):
         part: Hands = self.part("hands")
         return part
 
+    @classmethod
+    @abc.abstractmethod
+    async def connect(cls, ref: SandboxRef) -> Sandbox:
+        """The sandbox that ``ref`` leads to, whatever process made it."""
+
     @abc.abstractmethod
     async def list_slots(self) -> tuple[Slot, ...]:
         """Every slot, ordered by service as declared, then by number. Reads only."""
@@ -346,5 +372,52 @@ class Sandbox(abc.ABC):
     def changes(self) -> AsyncIterator[Change]:
         """What happens in the sandbox, from now on, as it happens."""
 
+    @classmethod
+    def by_hand(cls, step: Step, ref: SandboxRef) -> str:
+        """The shell command by which a person does ``step`` without us."""
+        where = f" --sandbox {shlex.quote(ref.address)}" if ref.address else ""
+        match step:
+            case SignalProcess():
+                return f"kill -{_signal_name(step.signal)} {step.process.pid}"
+            case StartSlot():
+                return f"gameday sandbox restart {shlex.quote(step.slot)}{where}"
+            case ClearHold():
+                return (
+                    f"gameday sandbox clear {shlex.quote(step.slot)} {shlex.quote(step.tag)}{where}"
+                )
+            case RemoveToxic():
+                return (
+                    f"gameday sandbox clear {shlex.quote(step.link)} {shlex.quote(step.tag)}{where}"
+                )
+            case EndHelpers():
+                # Their environment names them, and nothing that anybody else has on a command line.
+                mark = shlex.quote(f"GAMEDAY_HELPER={step.tag}")
+                found = f"grep -slzxF {mark} /proc/[0-9]*/environ | cut -d/ -f3"
+                return f"{found} | xargs -r kill -KILL"
+            case RestoreAffinity():
+                return f"taskset -a -cp {','.join(map(str, step.cpus))} {step.process.pid}"
+            case RestoreLimit(limit="as"):
+                soft, _, hard = step.value.replace("-1", "unlimited").partition(" ")
+                limits = shlex.quote(f"{soft}:{hard}")
+                return f"prlimit --pid {step.process.pid} --as={limits}"
+            case RestoreLimit():
+                return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
+            case DeleteFile():
+                return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
+            case ResolvePage():
+                return "gameday recover"  # it alone knows the channels: a webhook may be a secret
+            case TearDown():
+                return f"gameday sandbox down{where}"
+            case RunCommand():
+                return shlex.join(step.argv) or "(an empty command)"
+
     async def aclose(self) -> None:
         """Let go of the sandbox (not: end it)."""
+
+
+def _signal_name(number: int) -> str:
+    """``KILL``, ``CONT``; the number itself, where it is no signal here."""
+    try:
+        return signals.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -164,10 +163,10 @@ class FakeHands(_Part):
             state.note(self._clock(), "exec", slot, by, " ".join(argv))
             return 0
 
-    async def log_path(self, slot: str) -> str:
-        async with self._operation("hands.log_path") as state:
+    async def logs(self, slot: str, *, lines: int, follow: bool) -> AsyncIterator[bytes]:
+        async with self._operation("hands.logs") as state:
             state.slot(slot)
-            return os.devnull
+        yield b""
 
 
 def _filled(state: FakeState, slot: str) -> FakeProcess:

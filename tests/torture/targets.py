@@ -27,10 +27,10 @@ from gameday.drills.undo_log import read_recovery, read_undo_log
 from gameday.injectors import units
 from gameday.injectors.errors import GamedayError, ScenarioError, StorageError, UsageError
 from gameday.injectors.sandbox.base import Slot
+from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.sandbox.local import templates
 from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.sandbox.local.orders import ServiceSpec
-from gameday.injectors.undo import by_hand
 from gameday.scenarios import expressions, steps
 from gameday.scenarios.load import load_cluster, load_scenario, load_text, load_yaml
 from gameday.scenarios.model import Scenario

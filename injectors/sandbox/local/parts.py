@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import process
@@ -27,6 +29,7 @@ __all__ = [
     "make",
 ]
 
+_FOLLOW_EVERY = 0.2
 _STOP_WITHIN = 75.0
 _SCALE_WITHIN = 300.0
 
@@ -170,9 +173,18 @@ class Hands(_Part):
     ) -> int:
         return await self._client.execute(orders.Execute(slot, tuple(argv), by), stdio)
 
-    async def log_path(self, slot: str) -> str:
-        names = (await self._client.ask(orders.LogOf(slot), orders.Names)).names
-        return names[0]
+    async def logs(self, slot: str, *, lines: int, follow: bool) -> AsyncIterator[bytes]:
+        path = Path((await self._client.ask(orders.LogOf(slot), orders.Names)).names[0])
+        try:
+            with path.open("rb") as file:  # noqa: ASYNC230 - a local file
+                yield b"".join(file.read().splitlines(keepends=True)[-lines:] if lines else ())
+                while follow:
+                    if rest := file.read():
+                        yield rest
+                    else:
+                        await anyio.sleep(_FOLLOW_EVERY)
+        except OSError as error:
+            raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def address_space_limits(members: Iterable[ProcessId]) -> tuple[str, ...]:
