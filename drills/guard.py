@@ -48,7 +48,7 @@ _POLL = 0.2
 _STALL = 1.0
 _LAST_WORDS = 5.0
 _PRELOADED = (
-    "gameday.injectors.sandbox.connect",
+    "gameday.injectors.sandbox.kinds",
     "gameday.drills.channels.delivery",
     "gameday.drills.channels.file",
 )

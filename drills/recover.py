@@ -65,7 +65,7 @@ async def recover(
     Args:
         folder: The drill.
         by: ``watchdog`` or ``recover``: who does it, for the debrief.
-        connect: What finds a sandbox again; by default `gameday.injectors.sandbox.connect`.
+        connect: What finds a sandbox again; by default `gameday.injectors.sandbox.kinds.connect`.
         resolve_page: What resolves pages; by default the drill's own channels.
         pauses: Seconds before each further round over what failed.
         limit: Seconds for each step.
