@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import engine
 from tests.commands import Terminal
 
 
@@ -46,3 +48,24 @@ def needs() -> Callable[[bool, str], None]:
 def _machine(request: pytest.FixtureRequest, needs: Callable[[bool, str], None]) -> None:
     if request.node.get_closest_marker("sandbox"):
         needs(sys.platform == "linux", "the local sandbox needs Linux")
+    if request.node.get_closest_marker("docker"):
+        why = _no_engine()
+        needs(not why, why)
+
+
+@functools.cache
+def _no_engine() -> str:
+    return engine.why_not()
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[dict[str, str]]:
+    """A Docker Engine: the variables by which it is found. With the marker ``docker``."""
+    with engine.engine() as where:
+        yield where
+
+
+@pytest.fixture(scope="session")
+def base_image(docker: dict[str, str]) -> str:
+    """The name of an image with Debian's Python, nginx, HAProxy and Redis."""
+    return engine.base_image(docker)

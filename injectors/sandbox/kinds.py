@@ -37,6 +37,12 @@ _HERE = "gameday.injectors.sandbox"
 KINDS: dict[str, Kind] = {
     "local": Kind(f"{_HERE}.local.driver", "LocalSandbox", _EVERY),
     "attached": Kind(f"{_HERE}.attached", "AttachedSandbox", frozenset({"processes"})),
+    "docker": Kind(
+        f"{_HERE}.docker.driver",
+        "DockerSandbox",
+        _EVERY - {"links"},
+        ("docker.api.client", "docker.errors", "docker.utils", "requests.exceptions"),
+    ),
     "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY),
 }
 

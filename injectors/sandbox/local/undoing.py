@@ -25,22 +25,18 @@ TearDown
 
 from __future__ import annotations
 
-import os
-import resource
 import signal as signals
-from pathlib import Path
 
 from gameday.injectors.errors import SandboxError, SandboxGone
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.local import orders, teardown
 from gameday.injectors.sandbox.local.client import Client
-from gameday.injectors.sandbox.process import signal_slot
+from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
 from gameday.injectors.undo import (
     ClearHold,
     DeleteFile,
     EndHelpers,
     Outcome,
-    ProcessId,
     RemoveToxic,
     RestoreAffinity,
     RestoreLimit,
@@ -79,15 +75,11 @@ async def run_step(step: Step, ref: SandboxRef, client: Client) -> StepResult:
                 return await _end_helpers(step, client)
             case DeleteFile(slot, name):
                 done = await client.ask(orders.Remove(slot, name), orders.Done)
-                return _was_there(done.changed, f"{name} was deleted", f"there was no {name}")
+                return was_there(done.changed, f"{name} was deleted", f"there was no {name}")
             case _:
                 raise SandboxError(f"a local sandbox cannot undo {type(step).__name__}")
     except SandboxGone:
         return _GONE
-
-
-def _was_there(there: bool, yes: str, no: str) -> StepResult:
-    return StepResult(Outcome.PUT_BACK, yes) if there else StepResult(Outcome.NOTHING, no)
 
 
 def _ensured(answer: orders.Ensured) -> StepResult:
@@ -106,7 +98,7 @@ def _removed(answer: orders.Ensured) -> StepResult:
     if answer.gone:
         outcome = Outcome.TAKEN_OVER if answer.by else Outcome.NOTHING
         return StepResult(outcome, "the link is no more", by=answer.by)
-    return _was_there(answer.started, "it was taken off the link", "nothing of ours was on it")
+    return was_there(answer.started, "it was taken off the link", "nothing of ours was on it")
 
 
 async def _end_helpers(step: EndHelpers, client: Client) -> StepResult:
@@ -118,17 +110,17 @@ async def _end_helpers(step: EndHelpers, client: Client) -> StepResult:
     left = process.find_by_environment("GAMEDAY_HELPER", step.tag)
     for helper in left:
         process.signal_process(helper, signals.SIGKILL)
-    return _was_there(ended or bool(left), "the burners were ended", "no burner ran")
+    return was_there(ended or bool(left), "the burners were ended", "no burner ran")
 
 
 async def _on_process(
     step: SignalProcess | RestoreAffinity | RestoreLimit, client: Client
 ) -> StepResult:
     if isinstance(step, RestoreLimit) and step.limit != "as":
-        return _restore_group(step)
+        return restore_group(step)
     if process.is_alive(step.process):
         try:
-            return _put_back(step, step.process)
+            return put_back(step, step.process)
         except ProcessLookupError:
             pass
         except PermissionError as error:
@@ -139,58 +131,3 @@ async def _on_process(
     if running.started:
         return StepResult(Outcome.TAKEN_OVER, "another process fills the slot", by=running.by)
     return StepResult(Outcome.NOTHING, "the process is gone")
-
-
-def _put_back(step: SignalProcess | RestoreAffinity | RestoreLimit, who: ProcessId) -> StepResult:
-    match step:
-        case SignalProcess():
-            name = signals.Signals(step.signal).name
-            members = process.tree(who)
-            stopped = any(process.state(member) == "T" for member in members)
-            # Sent whatever was seen: a SIGSTOP that was sent just now may not show yet.
-            done = signal_slot(who, step.signal)
-            if step.signal == signals.SIGCONT and not stopped:
-                return StepResult(Outcome.NOTHING, "the process was not stopped")
-            return _was_there(done, f"{name} was sent", "the process is gone")
-        case RestoreAffinity():
-            return _restore_affinity(step, who)
-        case RestoreLimit():
-            soft, _, hard = step.value.partition(" ")
-            return _restore_limit((int(soft), int(hard)), who)
-
-
-def _restore_limit(wanted: tuple[int, int], who: ProcessId) -> StepResult:
-    """What the process started meanwhile has inherited ours, and gets its own back as well."""
-    ours = resource.prlimit(who.pid, resource.RLIMIT_AS)
-    if ours == wanted:
-        return StepResult(Outcome.NOTHING, "the limit is as it was")
-    resource.prlimit(who.pid, resource.RLIMIT_AS, wanted)
-    for member in process.tree(who)[1:]:
-        try:
-            if resource.prlimit(member.pid, resource.RLIMIT_AS) == ours:
-                resource.prlimit(member.pid, resource.RLIMIT_AS, wanted)
-        except ProcessLookupError:
-            continue
-    return StepResult(Outcome.PUT_BACK, "the limit was put back")
-
-
-def _restore_affinity(step: RestoreAffinity, who: ProcessId) -> StepResult:
-    members = [m for m in process.tree(who) if process.affinity(m) not in ((), step.cpus)]
-    for member in members:
-        process.set_affinity(member, step.cpus)
-    return _was_there(
-        bool(members), "it may run on all its CPUs again", "it may run on all its CPUs"
-    )
-
-
-def _restore_group(step: RestoreLimit) -> StepResult:
-    path = Path(step.limit)
-    try:
-        if path.read_text().strip() == step.value:
-            return StepResult(Outcome.NOTHING, "the limit is as it was")
-        path.write_text(step.value)
-    except FileNotFoundError:
-        return _GONE
-    except OSError as error:
-        raise SandboxError(f"{path} cannot be written: {os.strerror(error.errno or 0)}") from error
-    return StepResult(Outcome.PUT_BACK, "the limit was put back")

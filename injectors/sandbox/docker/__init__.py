@@ -1,0 +1,1 @@
+"""Sandboxes on a Docker Engine: containers that opted in by the label ``gameday.sandbox=true``."""

@@ -1,0 +1,160 @@
+"""What happens to a sandbox's containers, as the engine tells it, and who is likely behind it.
+
+The engine names no one. What `gameday sandbox` did stands among the deeds; what the drill
+did it knows; a restart policy shows in the container's count of restarts. All else somebody
+did with Docker, and in a drill that is a fixer.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from gameday.injectors.errors import SandboxError
+from gameday.injectors.sandbox.base import Change
+from gameday.injectors.sandbox.docker.containers import OPT_IN
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox
+
+__all__ = ["watch"]
+
+_LOOK_EVERY = 0.02
+_FOLLOWS = 0.3
+"""Seconds in which the engine names the whole deed (`restart`) after its parts (`kill`, `die`, `start`)."""
+_WHOLE = {"restart", "stop"}
+_FOREIGN = {"restart", "stop", "pause", "unpause", "kill", "start", "update", "destroy"}
+_OUTSIDE = "with Docker, not through Gameday"
+
+
+class _Pending(msgspec.Struct):
+    """A deed that may be part of a greater one. It was done ``at``; ``seen`` is its last trace."""
+
+    at: float
+    action: str
+    slot: str
+    seen: float
+
+
+async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
+    """What happens from now on, within a few hundredths of a second.
+
+    Raises:
+        SandboxError: when the engine stops telling.
+    """
+    box.deeds.fresh()
+    names = {one.id: one.slot for one in await box.containers()}
+    restarts = {one.slot: one.restarts for one in await box.containers()}
+    stream = await box.engine.call("events", decode=True, filters={"label": [OPT_IN]})
+    told: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(stream, told), daemon=True).start()
+    pending: list[_Pending] = []
+    killed: dict[str, float] = {}
+    try:
+        while True:
+            for deed in box.deeds.fresh():
+                if deed.by == "gameday":
+                    continue
+                box.remember(deed.action, deed.slot, deed.at)
+                yield Change(deed.at, deed.action, deed.slot, deed.by, deed.detail)
+            for event in _take(told):
+                at = _instant(event, box)
+                slot = names.get(event["id"]) or await _slot_of(event["id"], box, names)
+                if not slot:
+                    continue
+                action = event["Action"].partition(":")[0]
+                change = _plain(event, at, slot)
+                if change is not None:
+                    yield change
+                if action == "start":
+                    container = await box.find(slot)
+                    count = container.restarts if container is not None else 0
+                    if count > restarts.get(slot, 0):
+                        restarts[slot] = count
+                        continue  # the restart policy
+                if action == "kill":
+                    killed[slot] = at
+                elif action == "die" and slot in killed:
+                    _add(pending, _Pending(killed.pop(slot), "kill", slot, at))
+                elif action in _FOREIGN:
+                    _add(pending, _Pending(at, action, slot, at))
+            for one in _due(pending):
+                if not box.did(one.slot, one.action, one.at):
+                    yield Change(one.at, one.action, one.slot, "fixer", _OUTSIDE)
+            await anyio.sleep(_LOOK_EVERY)
+    finally:
+        with suppress(Exception):
+            stream.close()
+
+
+def _read(stream: Any, told: queue.SimpleQueue[Any]) -> None:
+    try:
+        for event in stream:
+            told.put(event)
+        told.put(None)
+    except Exception as error:
+        told.put(error)
+
+
+def _take(told: queue.SimpleQueue[Any]) -> Iterator[dict[str, Any]]:
+    while True:
+        try:
+            event = told.get_nowait()
+        except queue.Empty:
+            return
+        if event is None or isinstance(event, Exception):
+            why = f": {event}" if event else ""
+            raise SandboxError(f"the Docker engine stopped telling what happens{why}")
+        if event.get("Type") == "container":
+            yield event
+
+
+def _instant(event: dict[str, Any], box: DockerSandbox) -> float:
+    """CLOCK_MONOTONIC of an event; of its arrival, where the engine has another clock."""
+    now = time.monotonic()
+    if not box.engine.near:
+        return now
+    since: float = time.time() - event["timeNano"] / 1e9
+    return min(now, now - since)
+
+
+async def _slot_of(container: str, box: DockerSandbox, names: dict[str, str]) -> str:
+    names.update((one.id, one.slot) for one in await box.containers())
+    return names.get(container, "")
+
+
+def _plain(event: dict[str, Any], at: float, slot: str) -> Change | None:
+    action, _, detail = event["Action"].partition(": ")
+    match action:
+        case "start":
+            return Change(at, "started", slot)
+        case "die":
+            code = event["Actor"]["Attributes"].get("exitCode", "?")
+            return Change(at, "exited", slot, detail=f"exit code {code}")
+        case "health_status":
+            return Change(at, "health", slot, detail=detail)
+    return None
+
+
+def _add(pending: list[_Pending], new: _Pending) -> None:
+    """The whole deed stands for its parts."""
+    if new.action in _WHOLE:
+        parts = {"kill", "start"}
+        pending[:] = [one for one in pending if one.slot != new.slot or one.action not in parts]
+    if new.action == "restart":
+        pending[:] = [one for one in pending if one.slot != new.slot or one.action != "stop"]
+    pending.append(new)
+
+
+def _due(pending: list[_Pending]) -> list[_Pending]:
+    now = time.monotonic()
+    due = [one for one in pending if now - one.seen >= _FOLLOWS]
+    pending[:] = [one for one in pending if now - one.seen < _FOLLOWS]
+    return due

@@ -1,0 +1,435 @@
+"""A Docker sandbox as a drill, a watchdog or a fixer's terminal holds it.
+
+Light to import: the SDK comes with the first call to the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import msgspec
+
+from gameday.injectors.errors import Refused, SandboxError
+from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
+from gameday.injectors.sandbox.docker import changes, parts, teardown, undoing
+from gameday.injectors.sandbox.docker.compose import Compose
+from gameday.injectors.sandbox.docker.containers import (
+    OPT_IN,
+    Container,
+    links_of,
+    numbered,
+    read_container,
+)
+from gameday.injectors.sandbox.docker.deeds import Deeds
+from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
+from gameday.injectors.undo import (
+    ClearHold,
+    EndHelpers,
+    ProcessId,
+    SandboxRef,
+    SignalProcess,
+    StartSlot,
+    Step,
+    StepResult,
+    TearDown,
+)
+
+__all__ = ["DockerSandbox"]
+
+_HEALTHY_WITHIN = 300.0
+_LOOK_EVERY = 0.1
+_OURS_FOR = 5.0
+"""Seconds in which what the engine tells may be what we did."""
+_SAME = {"start": ("restart", "start"), "kill": ("stop", "restart", "kill")}
+
+
+class DockerSandbox(Sandbox):
+    """Containers of a Compose project, or with a label, that opted in by ``gameday.sandbox=true``.
+
+    Attributes:
+        owners: Who a helper of a fault lives with: the drill's runner and its watchdog.
+    """
+
+    def __init__(self, ref: SandboxRef, lacks: Mapping[str, str] | None = None) -> None:
+        self.ref = ref
+        self.where = {name: ref.options[name] for name in VARIABLES if name in ref.options}
+        self.engine = Engine(self.where)
+        self.tag = ref.options["tag"]
+        self.project = ref.options.get("project", "")
+        self.ours = ref.options.get("brought up") == "yes"
+        self.deeds = Deeds(ref.options.get("deeds", ""))
+        self.owners: tuple[ProcessId, ...] = ()
+        self._fills: dict[ProcessId, Container] = {}
+        self._did: list[tuple[str, str, float]] = []
+        self._lacks = dict(lacks or {})
+        every = parts.make_parts(self)
+        self.parts = {name: part for name, part in every.items() if name not in self._lacks}
+
+    # Making and finding one
+
+    @classmethod
+    def plan_ref(
+        cls,
+        tag: str,
+        *,
+        project: str = "",
+        label: str = "",
+        bring_up: bool = False,
+        deeds: Path | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> SandboxRef:
+        """How a sandbox will be found; nothing is touched yet.
+
+        Args:
+            tag: Unique; what everything that its drill makes carries.
+            project: The Compose project; by default, one of its own is brought up under the tag.
+            label: Instead of a project, a label that its containers carry: ``app=shop``.
+            bring_up: Whether the project is ours to bring up and to remove.
+            deeds: The file in which `gameday sandbox` notes who does what.
+            where: Where the engine is; by default, as the environment says.
+        """
+        found = dict(surroundings() if where is None else where)
+        project = project or ("" if label else f"gameday-{tag}")
+        name = project or label
+        options = {
+            "tag": tag,
+            "project": project,
+            "label": label,
+            "brought up": "yes" if bring_up else "no",
+            "deeds": str(deeds or ""),
+            **found,
+        }
+        identity = f"docker:{Engine(found).address}:{name}"
+        return SandboxRef("docker", identity, name, options)
+
+    @classmethod
+    async def up(
+        cls,
+        ref: SandboxRef,
+        *,
+        files: Sequence[Path],
+        replicas: Mapping[str, int] | None = None,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        owners: Sequence[ProcessId] = (),
+        log_dir: Path,
+    ) -> DockerSandbox:
+        """Bring a Compose project up, and wait until each container of it that can be hit is well.
+
+        Args:
+            ref: From `plan_ref`, with ``bring_up``.
+            files: Its Compose files.
+            replicas: How many containers of a service, where others than the files say.
+            environment: Variables to add, by service.
+            log_dir: Where goes what Compose says.
+
+        Raises:
+            Refused: if such a project is there already, or no service opted in.
+            SandboxError: if a container does not become healthy, with the end of its log.
+                Nothing is left then.
+        """
+        box = cls(ref)
+        label = {"label": f"{teardown.PROJECT}={box.project}"}
+        if await box.engine.call("containers", all=True, filters=label):
+            raise Refused(
+                f"a Compose project {box.project!r} is there already, and it is not ours to remove",
+                hint="Leave `compose` out to attach to it, or choose another `project`.",
+            )
+        marks = {"GAMEDAY_HELPER": box.tag, **box.where}
+        every = [*files, *_changed(environment or {}, log_dir)]
+        compose = Compose(box.project, every, marks, log_dir / "compose.log")
+        stands = False
+        try:
+            await compose.up(scale=replicas)
+            await box._wait_healthy()
+            stands = True
+        finally:
+            if not stands:
+                with anyio.CancelScope(shield=True):
+                    await teardown.tear_down(box)
+        found = await cls.connect(ref)
+        found.owners = tuple(owners)
+        return found
+
+    @classmethod
+    async def connect(cls, ref: SandboxRef) -> DockerSandbox:
+        """The sandbox that ``ref`` leads to; what its engine and this machine cannot do is found out."""
+        box = cls(ref)
+        try:
+            why = await box._why_not_here()
+        except SandboxError:
+            return box  # undo steps find that out, and say it
+        return cls(ref, dict.fromkeys(parts.HOST_PARTS, why)) if why else box
+
+    async def _why_not_here(self) -> str:
+        """Why the processes of the containers cannot be acted on from here; empty if they can."""
+        if not self.engine.near:
+            return f"the engine at {self.engine.address} runs on another machine"
+        for one in await self.containers():
+            if one.process is not None and one.process.boot_id != process.boot_id():
+                return "the engine's processes are not to be seen from here: it runs in a machine of its own"
+        if os.geteuid() != 0:
+            return "it takes root on the engine's machine to act on a container's processes"
+        return ""
+
+    def lacks(self) -> Mapping[str, str]:
+        """Parts that cannot be had here, each with the reason."""
+        return self._lacks
+
+    # Looking at it
+
+    async def containers(self) -> list[Container]:
+        """Every container of the sandbox, running or not."""
+        labels = [OPT_IN]
+        if self.project:
+            labels.append(f"{teardown.PROJECT}={self.project}")
+        if label := self.ref.options.get("label", ""):
+            labels.append(label)
+        found: list[Container] = []
+
+        async def look(container: str) -> None:
+            inspected = await self.engine.find(container)
+            if inspected is not None:
+                found.append(read_container(inspected, near=self.engine.near, host=self._host))
+
+        listed = await self.engine.call("containers", all=True, filters={"label": labels})
+        async with anyio.create_task_group() as group:
+            for one in listed:
+                if one["Labels"].get("com.docker.compose.oneoff") != "True":
+                    group.start_soon(look, one["Id"])
+        every = numbered(found)
+        self._fills.update((one.process, one) for one in every if one.process is not None)
+        return every
+
+    @property
+    def _host(self) -> str:
+        return "127.0.0.1" if self.engine.near else urlsplit(self.engine.address).hostname or ""
+
+    async def find(self, slot: str) -> Container | None:
+        """The container that fills a slot, or filled it last."""
+        return next((one for one in await self.containers() if one.slot == slot), None)
+
+    async def filled_by(self, who: ProcessId) -> Container | None:
+        """The container whose main process that is, as long as it runs."""
+        known = self._fills.get(who)
+        if known is None or not self.engine.near:
+            await self.containers()
+            return self._fills.get(who)
+        return known if process.is_alive(who) else None
+
+    async def list_slots(self) -> tuple[Slot, ...]:
+        """Every slot, by service as first created, then by number."""
+        now, wall = time.monotonic(), time.time()
+        return tuple(
+            one.as_slot(drained=_is_drained(one), now=now, wall=wall)
+            for one in await self.containers()
+        )
+
+    async def list_links(self) -> tuple[Link, ...]:
+        """Every way from a container to those of the services that it calls."""
+        return links_of(await self.containers())
+
+    async def fingerprint(self, slot: str) -> Mapping[str, str]:
+        """What a fault could have changed at a slot, without identity."""
+        container = await self.find(slot)
+        if container is None:
+            return {"container": "none"}
+        return {
+            "state": container.state,
+            "configuration": _show(_without(container.inspected["Config"], "Hostname", "Image")),
+            "resources": _show(container.inspected["HostConfig"]),
+            "networks": _show(_networks(container)),
+            "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
+            "holds": _show(parts.holds_on(slot, self.tag)),
+            **self._of_the_host(container),
+        }
+
+    def _of_the_host(self, container: Container) -> dict[str, str]:
+        if self._lacks or not self.engine.near or container.process is None:
+            return {}
+        masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
+        found = {"cpus": _show(sorted(masks))}
+        limit, _ = parts.memory_files(container.process.pid)
+        found["memory"] = limit.read_text().strip() if limit.exists() else ""
+        try:
+            with parts.data_folder(container, container.process) as folder:
+                found["files"] = _show(sorted(each.name for each in folder.iterdir()))
+        except SandboxError:
+            pass
+        except Refused:
+            pass  # no disk of its own: no fault fills it
+        return found
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """What happens to the containers, from now on, and who is likely behind it."""
+        async for change in changes.watch(self):
+            yield change
+
+    # Acting on it
+
+    async def signal(self, container: Container, signal: int) -> None:
+        """Signal a container's main process; stopping and continuing reach all of them."""
+        import signal as signals
+
+        match signal:
+            case signals.SIGSTOP:
+                self.remember("pause", container.slot)
+                await self.engine.call("pause", container.id)
+            case signals.SIGCONT:
+                self.remember("unpause", container.slot)
+                await self.engine.call("unpause", container.id)
+            case _:
+                self.remember("kill", container.slot)
+                await self.engine.call("kill", container.id, signal=signal)
+
+    async def start(self, container: Container) -> None:
+        """Start a container that does not run."""
+        self.remember("start", container.slot)
+        with suppress(SandboxError):  # a full disk is no reason not to put back
+            self.deeds.note("start", container.slot, "gameday")
+        await self.engine.call("start", container.id)
+
+    def remember(self, action: str, slot: str, at: float | None = None) -> None:
+        """Note that something is not somebody else's doing when the engine tells it."""
+        self._did.append((slot, action, time.monotonic() if at is None else at))
+
+    def did(self, slot: str, action: str, at: float) -> bool:
+        """Whether it was us, or somebody through us, who did that with a slot just then."""
+        if parts.holds_on(slot, self.tag):
+            return True  # our helper kills and starts it
+        same = _SAME.get(action, (action,))
+        return any(
+            one == slot and what in same and abs(when - at) < _OURS_FOR + undone
+            for one, what, when in self._did
+            for undone in (30.0 if what in ("restart", "stop", "scale") else 0.0,)
+        )
+
+    def who_restarted(self, container: Container) -> str:
+        """Who is likely to have started what fills a slot now; empty if that is not known."""
+        for deed in reversed(self.deeds.every()):
+            if deed.slot == container.slot and deed.action in ("restart", "start"):
+                return deed.by
+        return "the engine's restart policy" if container.restarts else ""
+
+    def who_stopped(self, slot: str) -> str:
+        """Who stopped a slot by `gameday sandbox stop`, if that was the last deed there."""
+        last = [deed for deed in self.deeds.every() if deed.slot == slot and deed.action != "exec"]
+        return last[-1].by if last and last[-1].action == "stop" else ""
+
+    # Putting back
+
+    async def run_step(self, step: Step) -> StepResult:
+        """Carry out one undo step; see `undoing` for how each of them ends."""
+        return await undoing.run_step(step, self)
+
+    @classmethod
+    def by_hand(cls, step: Step, ref: SandboxRef) -> str:
+        """With Docker's own command, where there is one."""
+        docker = "docker"
+        if host := ref.options.get("DOCKER_HOST", ""):
+            docker = f"DOCKER_HOST={shlex.quote(host)} docker"
+        match step:
+            case SignalProcess(slot):
+                return f"{docker} unpause {_pick(docker, slot, ref)}"
+            case StartSlot(slot):
+                return f"{docker} start {_pick(docker, slot, ref)}"
+            case ClearHold(slot):
+                ends = super().by_hand(EndHelpers(slot, step.tag), ref)
+                return f"{ends}; {docker} start {_pick(docker, slot, ref)}"
+            case TearDown():
+                project = shlex.quote(ref.options.get("project", ref.address))
+                return f"{docker} compose --project-name {project} down --volumes"
+        return super().by_hand(step, ref)
+
+    async def _wait_healthy(self) -> None:
+        with anyio.move_on_after(_HEALTHY_WITHIN):
+            while True:
+                containers = await self.containers()
+                if not containers:
+                    raise Refused(
+                        f"no container of {self.project} opted in, so nothing may be broken there",
+                        hint=f"Give each service that may be broken the label {OPT_IN}.",
+                    )
+                for one in containers:
+                    if one.state == "exited" or one.health == "unhealthy":
+                        await self._did_not_start(one)
+                checked = (one.health == "healthy" or not _has_check(one) for one in containers)
+                if all(checked) and all(one.state == "running" for one in containers):
+                    return
+                await anyio.sleep(_LOOK_EVERY)
+        raise SandboxError(f"{self.project} is not healthy after {_HEALTHY_WITHIN:g} s")
+
+    async def _did_not_start(self, container: Container) -> None:
+        said = await self.engine.call("logs", container.id, tail=20)
+        lines = bytes(said).decode("utf-8", "replace").strip().splitlines()
+        code = container.inspected["State"].get("ExitCode")
+        how = f"ended with {code}" if container.state == "exited" else "is unhealthy"
+        raise SandboxError(
+            f"{container.slot} {how} while the sandbox started",
+            hint="\n  ".join(lines) or "It wrote nothing.",
+        )
+
+
+def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
+    """A shell expression for the container that fills a slot."""
+    service, _, number = slot.rpartition("-")
+    project = ref.options.get("project", "")
+    if not project:
+        return shlex.quote(service)
+    filters = [
+        f"label={teardown.PROJECT}={project}",
+        f"label=com.docker.compose.service={service}",
+        f"label=com.docker.compose.container-number={number}",
+    ]
+    words = " ".join(f"--filter {shlex.quote(one)}" for one in filters)
+    return f"$({docker} ps -aq {words})"
+
+
+def _changed(environment: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:
+    """A Compose file that adds to the services' environment."""
+    if not environment:
+        return []
+    path = folder / "compose.override.json"  # JSON is YAML
+    added = {"services": {name: {"environment": dict(of)} for name, of in environment.items()}}
+    path.write_bytes(msgspec.json.encode(added))
+    return [path]
+
+
+def _has_check(container: Container) -> bool:
+    return "Health" in container.inspected["State"]
+
+
+def _is_drained(container: Container) -> bool:
+    if "com.docker.compose.service" not in container.labels:
+        return False
+    networks = container.inspected["NetworkSettings"].get("Networks") or {}
+    named = [net for net in networks.values() if net.get("Aliases")]
+    return bool(named) and not any(container.service in net["Aliases"] for net in named)
+
+
+def _networks(container: Container) -> dict[str, Any]:
+    networks = container.inspected["NetworkSettings"].get("Networks") or {}
+    return {
+        name: [sorted({*(net.get("Aliases") or ())} - {container.id[:12]}), net.get("IPAMConfig")]
+        for name, net in sorted(networks.items())
+    }
+
+
+def _mount(mount: Mapping[str, Any]) -> str:
+    return f"{mount['Type']} {mount.get('Name') or mount.get('Source', '')} {mount['Destination']}"
+
+
+def _without(found: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in keys}
+
+
+def _show(value: object) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()

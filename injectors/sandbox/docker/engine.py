@@ -1,0 +1,156 @@
+"""One Docker Engine, through its SDK: each call in a thread, not too many at once, in limited time.
+
+The SDK is imported with the first call, as that takes a third of a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from gameday.injectors.errors import SandboxError
+
+if TYPE_CHECKING:
+    from docker.api.client import APIClient
+
+__all__ = ["POOL", "VARIABLES", "Engine", "EngineSilent"]
+
+POOL = 50
+"""Calls at once: an engine serves each one in a goroutine of its own."""
+VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+"""What says where the engine is; kept with a sandbox, for whoever looks for it from another shell."""
+WITHIN = 30.0
+
+Json = dict[str, Any]
+
+
+class EngineSilent(SandboxError):
+    """The engine does not answer. What it holds may well be there still."""
+
+
+class Engine:
+    """An engine.
+
+    Args:
+        where: Values of `VARIABLES`; what is missing is as Docker has it: the local socket.
+    """
+
+    def __init__(self, where: Mapping[str, str]) -> None:
+        self._where = dict(where)
+        self._limit: anyio.CapacityLimiter | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self._where.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+
+    @property
+    def near(self) -> bool:
+        """Whether it may run on this machine: then its processes are ours to see."""
+        return self.address.startswith("unix://")
+
+    async def call(self, method: str, *given: Any, within: float = WITHIN, **options: Any) -> Any:
+        """Call a method of `docker.APIClient`, with its arguments, by its name.
+
+        Raises:
+            EngineSilent: if the engine cannot be reached, or takes longer than ``within`` seconds.
+            SandboxError: if it refuses; says what it said.
+        """
+        call = partial(self._call, method, *given, **options)
+        try:
+            with anyio.fail_after(within):
+                return await self._in_thread(call)
+        except TimeoutError:
+            raise self._silent(f"no answer within {within:g} s") from None
+
+    async def find(self, container: str) -> Json | None:
+        """What `docker inspect` says of a container; None if there is none."""
+        return await self._found("inspect_container", container)
+
+    async def find_network(self, network: str) -> Json | None:
+        """What `docker network inspect` says of a network; None if there is none."""
+        return await self._found("inspect_network", network)
+
+    async def _found(self, method: str, what: str) -> Json | None:
+        try:
+            found: Json = await self.call(method, what)
+        except SandboxError as error:
+            if "No such" in error.message or "not found" in error.message:
+                return None
+            raise
+        return found
+
+    async def events(self, filters: Mapping[str, list[str]]) -> AsyncIterator[Json]:
+        """What happens on the engine, from now on, as it says it.
+
+        Raises:
+            EngineSilent: when it ends.
+        """
+        stream = await self.call("events", decode=True, filters=dict(filters))
+        done = object()
+        try:
+            while True:
+                try:
+                    event = await anyio.to_thread.run_sync(
+                        next, stream, done, abandon_on_cancel=True
+                    )
+                except Exception as error:
+                    raise self._silent(str(error)) from None
+                if event is done:
+                    raise self._silent("it ended the stream of its events")
+                yield cast("Json", event)
+        finally:
+            stream.close()
+
+    def _call(self, method: str, *given: Any, **options: Any) -> Any:
+        import docker.errors
+        import requests.exceptions
+        import urllib3.exceptions
+
+        silent = (
+            requests.exceptions.ConnectionError,
+            requests.exceptions.Timeout,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        )
+        try:
+            return getattr(self._client, method)(*given, **options)
+        except docker.errors.APIError as error:
+            raise SandboxError(f"Docker says: {error.explanation or error}") from None
+        except docker.errors.DockerException as error:
+            raise self._silent(str(error)) from None
+        except silent as error:
+            raise self._silent(str(error)) from None
+
+    def _silent(self, why: str) -> EngineSilent:
+        return EngineSilent(
+            f"the Docker engine at {self.address} does not answer: {why}",
+            hint="Is it running, and may you use it? Try: docker info",
+        )
+
+    @cached_property
+    def _client(self) -> APIClient:
+        from docker.api.client import APIClient
+        from docker.utils import kwargs_from_env
+
+        found = kwargs_from_env(environment=self._where)
+        client: APIClient = APIClient(
+            version="auto", timeout=int(WITHIN), max_pool_size=POOL, use_ssh_client=True, **found
+        )
+        return client
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        if self._limit is None:  # it belongs to the event loop that runs now
+            self._limit = anyio.CapacityLimiter(POOL)
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limit)
+
+
+def surroundings() -> dict[str, str]:
+    """`VARIABLES` as this process's environment has them."""
+    return {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}

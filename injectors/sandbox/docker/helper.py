@@ -1,0 +1,175 @@
+"""What a fault on a container needs for as long as it is in force: a process that lives beside it.
+
+::
+
+    python -m gameday.injectors.sandbox.docker.helper '{"order": "crash", …}'
+
+It carries the fault's tag in its environment, is ended by that, and ends by itself once
+everybody who would end it (the drill's runner and its watchdog) is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from gameday.injectors.errors import SandboxError
+from gameday.injectors.sandbox import process
+from gameday.injectors.undo import ProcessId
+
+__all__ = ["Burn", "Crash", "Order", "start_helper"]
+
+_SEEN_WITHIN = 2.0
+_PROGRAM = "while True: pass"
+_children: list[subprocess.Popen[bytes]] = []
+"""Helpers that this process started; one that has ended is reaped when the next one starts."""
+
+
+class _Order(msgspec.Struct, frozen=True, tag_field="order", tag=str.lower):
+    pass
+
+
+class Crash(_Order, frozen=True):
+    """Kill a container ``uptime`` seconds after each of its starts, and start it again."""
+
+    container: str
+    uptime: float
+    where: dict[str, str]
+
+
+class Burn(_Order, frozen=True):
+    """Keep one CPU busy with so many workers."""
+
+    cpu: int
+    workers: int
+
+
+Order = Crash | Burn
+
+
+class _Job(msgspec.Struct):
+    order: Order
+    owners: list[ProcessId]
+
+
+def start_helper(
+    order: Order, owners: Sequence[ProcessId], *, tag: str, slot: str, sandbox: str
+) -> ProcessId:
+    """Start a helper, and wait until it can be found by its tag.
+
+    Raises:
+        SandboxError: if it does not start.
+    """
+    marks = {"GAMEDAY_HELPER": tag, "GAMEDAY_SLOT": slot, "GAMEDAY_SANDBOX": sandbox}
+    job = msgspec.json.encode(_Job(order, list(owners))).decode()
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, job],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | marks,
+        start_new_session=True,
+    )
+    _children[:] = [other for other in _children if other.poll() is None] + [child]
+    deadline = time.monotonic() + _SEEN_WITHIN
+    while not process.has_environment(child.pid):
+        if child.poll() is not None or time.monotonic() > deadline:
+            child.kill()
+            raise SandboxError(f"the helper that {slot} needs did not start")
+        time.sleep(0.002)
+    who = process.process_id(child.pid)
+    if who is None:
+        raise SandboxError(f"the helper that {slot} needs has ended")
+    return who
+
+
+class _Owners:
+    """Whoever has to be there for us to go on."""
+
+    def __init__(self, owners: Sequence[ProcessId]) -> None:
+        self._poll = select.poll()
+        self._left = 0
+        self._bound = bool(owners)
+        for owner in owners:
+            try:
+                pidfd = os.pidfd_open(owner.pid)
+            except OSError:
+                continue
+            if process.is_alive(owner):
+                self._poll.register(pidfd, select.POLLIN)
+                self._left += 1
+            else:
+                os.close(pidfd)
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds; ends this process once the last owner is gone."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._bound and not self._left:
+                os._exit(0)
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                return
+            for pidfd, _ in self._poll.poll(rest * 1000):
+                self._poll.unregister(pidfd)
+                os.close(pidfd)
+                self._left -= 1
+
+
+def _crash(order: Crash, owners: _Owners) -> None:
+    import docker.errors
+    from docker.api.client import APIClient
+    from docker.utils import kwargs_from_env
+
+    engine = APIClient(version="auto", timeout=10, **kwargs_from_env(environment=order.where))
+    while True:
+        owners.wait(order.uptime)
+        try:
+            engine.kill(order.container, signal="KILL")
+        except docker.errors.APIError:
+            pass  # it does not run: somebody stopped it, or it ended by itself
+        owners.wait(0.05)
+        try:
+            engine.start(order.container)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError:
+            continue
+
+
+def _burn(order: Burn, owners: _Owners) -> None:
+    os.sched_setaffinity(0, [order.cpu])
+    workers = [
+        subprocess.Popen([sys.executable, "-I", "-S", "-c", _PROGRAM], preexec_fn=_end_with_parent)
+        for _ in range(order.workers)
+    ]
+    while all(worker.poll() is None for worker in workers):
+        owners.wait(0.5)
+
+
+def _end_with_parent() -> None:
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> None:
+    """Carry out the order of the command line."""
+    job = msgspec.json.decode(sys.argv[1], type=_Job)
+    owners = _Owners(job.owners)
+    match job.order:
+        case Crash():
+            _crash(job.order, owners)
+        case Burn():
+            _burn(job.order, owners)
+
+
+if __name__ == "__main__":
+    main()

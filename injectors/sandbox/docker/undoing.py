@@ -1,0 +1,172 @@
+"""Undo steps on a Docker sandbox, and how each of them ends.
+
+Every step can be run by any process that holds the `SandboxRef`, any number of
+times, and also when the injection never happened.
+
+SignalProcess
+    The very container process is paused: ``put-back``; it runs: ``nothing``. Another
+    one fills the slot: ``taken-over``. Nobody does: ``nothing``.
+StartSlot
+    Nobody filled the slot: ``put-back``, it was started; where somebody stopped it by
+    `gameday sandbox stop`, or removed the container: ``taken-over``.
+    The process that was there when it was armed runs: ``nothing``; another one: ``taken-over``.
+ClearHold
+    The hold was there: ``put-back``. Else as StartSlot.
+RestoreAffinity, RestoreLimit
+    As on a local sandbox; a limit is that of the container's control group.
+EndHelpers, DeleteFile
+    It was there: ``put-back``; else ``nothing``.
+TearDown
+    A project that was brought up for the sandbox is removed: ``put-back``; else ``nothing``.
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import TYPE_CHECKING
+
+import anyio
+
+from gameday.injectors.errors import SandboxError, Unsupported
+from gameday.injectors.sandbox import disk, process
+from gameday.injectors.sandbox.docker import teardown
+from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.parts import data_folder
+from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
+from gameday.injectors.undo import (
+    ClearHold,
+    DeleteFile,
+    EndHelpers,
+    Outcome,
+    ProcessId,
+    RestoreAffinity,
+    RestoreLimit,
+    SignalProcess,
+    StartSlot,
+    Step,
+    StepResult,
+    TearDown,
+)
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox
+
+__all__ = ["run_step"]
+
+_IN_FLIGHT = 0.15
+"""Seconds in which the engine may still do what a runner asked that is dead by now."""
+_UP_WITHIN = 5.0
+
+
+async def run_step(step: Step, box: DockerSandbox) -> StepResult:
+    """Carry out one undo step.
+
+    Raises:
+        SandboxError: if it could not be done, the engine's silence included.
+    """
+    match step:
+        case TearDown():
+            return await teardown.tear_down(box)
+        case SignalProcess():
+            return await _go_on(step, box)
+        case StartSlot(slot, who):
+            return await _start(slot, who, box)
+        case ClearHold(slot, tag):
+            return await _clear_hold(slot, tag, box)
+        case EndHelpers(_, tag):
+            return was_there(teardown.end_helpers(tag), "the burners were ended", "no burner ran")
+        case RestoreLimit():
+            return restore_group(step)
+        case RestoreAffinity():
+            return await _restore_affinity(step, box)
+        case DeleteFile():
+            return await _delete(step, box)
+    raise SandboxError(f"a Docker sandbox cannot undo {type(step).__name__}")
+
+
+async def _look(slot: str, who: ProcessId | None, box: DockerSandbox) -> Container | None:
+    """The slot's container; one that nothing has happened to is looked at again a moment later."""
+    container = await box.find(slot)
+    untouched = container is not None and container.process == who and container.state == "running"
+    if who is not None and untouched:
+        await anyio.sleep(_IN_FLIGHT)
+        container = await box.find(slot)
+    return container
+
+
+async def _go_on(step: SignalProcess, box: DockerSandbox) -> StepResult:
+    container = await _look(step.slot, step.process, box)
+    if container is None or container.process is None:
+        return StepResult(Outcome.NOTHING, "the process is gone")
+    if container.process != step.process:
+        return StepResult(
+            Outcome.TAKEN_OVER, "another process fills the slot", by=box.who_restarted(container)
+        )
+    if step.signal == signals.SIGCONT and container.state != "paused":
+        return StepResult(Outcome.NOTHING, "the process was not stopped")
+    await box.signal(container, step.signal)
+    return StepResult(Outcome.PUT_BACK, f"{signals.Signals(step.signal).name} was sent")
+
+
+async def _start(slot: str, who: ProcessId | None, box: DockerSandbox) -> StepResult:
+    container = await _look(slot, who, box)
+    if container is None:
+        return StepResult(Outcome.TAKEN_OVER, "somebody removed the container")
+    if container.process is not None:
+        if who is None or container.process == who:
+            return StepResult(Outcome.NOTHING, "its process runs")
+        by = box.who_restarted(container)
+        if by == "gameday":
+            return StepResult(Outcome.NOTHING, "it was started before")
+        return StepResult(Outcome.TAKEN_OVER, "somebody started a process", by=by)
+    stopped = box.who_stopped(slot)
+    if stopped:
+        return StepResult(Outcome.TAKEN_OVER, "the slot was taken out of use", by=stopped)
+    await box.start(container)
+    return StepResult(Outcome.PUT_BACK, "a new process was started")
+
+
+async def _clear_hold(slot: str, tag: str, box: DockerSandbox) -> StepResult:
+    if not teardown.end_helpers(tag):
+        return await _start(slot, None, box)
+    await anyio.sleep(_IN_FLIGHT)
+    with anyio.move_on_after(_UP_WITHIN):
+        while True:
+            container = await box.find(slot)
+            if container is None:
+                break
+            if container.process is not None:
+                return StepResult(Outcome.PUT_BACK, "the hold was lifted, and a process runs")
+            if container.state != "starting":
+                await box.start(container)
+            await anyio.sleep(0.02)
+    raise SandboxError(f"the hold on {slot} was lifted, but no process runs there")
+
+
+async def _restore_affinity(step: RestoreAffinity, box: DockerSandbox) -> StepResult:
+    if process.is_alive(step.process):
+        try:
+            return put_back(step, step.process)
+        except ProcessLookupError:
+            pass
+        except PermissionError as error:
+            raise SandboxError(
+                f"process {step.process.pid} may not be changed: {error.strerror}"
+            ) from error
+    container = await box.find(step.slot)
+    if container is None or container.process is None:
+        return StepResult(Outcome.NOTHING, "the process is gone")
+    by = box.who_restarted(container)
+    return StepResult(Outcome.TAKEN_OVER, "another process fills the slot", by=by)
+
+
+async def _delete(step: DeleteFile, box: DockerSandbox) -> StepResult:
+    container = await box.find(step.slot)
+    if container is None or container.process is None:
+        return StepResult(Outcome.NOTHING, "it went with its container's process")
+    try:
+        with data_folder(container, container.process) as folder:
+            disk.inside(folder, step.name).unlink()
+    except (FileNotFoundError, Unsupported):
+        return StepResult(Outcome.NOTHING, f"there was no {step.name}")
+    return StepResult(Outcome.PUT_BACK, f"{step.name} was deleted")

@@ -1,0 +1,159 @@
+"""A Docker Engine for tests: the one that runs, or one of our own; and the images that they run.
+
+An engine of our own has its data, its socket and its state in one temporary folder. It
+changes no packet filter of the machine, and nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday"
+BASE = "gameday-test-base"
+PACKAGES = ("iproute2", "nginx-light", "haproxy", "procps", "python3", "redis-server")
+"""What the root file system of the base image holds beside Debian's essential packages."""
+_STARTS_WITHIN = 60.0
+_ENDS_WITHIN = 60.0
+
+
+def why_not() -> str:
+    """Why there can be no engine here; empty if there can."""
+    if sys.platform != "linux":
+        return "the tests' Docker Engine needs Linux"
+    if _answers(os.environ | {}):
+        return ""
+    if shutil.which("dockerd") is None:
+        return "no Docker Engine answers, and there is no dockerd to start (Debian: docker.io)"
+    if os.geteuid() != 0:
+        return "no Docker Engine answers, and only root can start one"
+    return ""
+
+
+@contextmanager
+def engine() -> Iterator[dict[str, str]]:
+    """An engine that answers; yields the variables by which it is found."""
+    if _answers(os.environ | {}):
+        yield {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
+        return
+    with tempfile.TemporaryDirectory(prefix="gameday-engine-") as folder:
+        where = {"DOCKER_HOST": f"unix://{folder}/docker.sock"}
+        bridge = Path("/sys/class/net/docker0").exists()
+        log = (Path(folder) / "log").open("wb")
+        daemon = subprocess.Popen(
+            [
+                *("dockerd", "--host", where["DOCKER_HOST"], "--data-root", f"{folder}/data"),
+                *("--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"),
+                *("--iptables=false", "--ip6tables=false"),
+            ],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + _STARTS_WITHIN
+            while not _answers(os.environ | where):
+                if daemon.poll() is not None or time.monotonic() > deadline:
+                    said = (Path(folder) / "log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"dockerd does not start:\n{said}")
+                time.sleep(0.1)
+            yield where
+        finally:
+            _end(daemon, where)
+            log.close()
+            _clear(Path(folder), bridge)
+
+
+def _answers(environment: dict[str, str]) -> bool:
+    if shutil.which("docker") is None:
+        return False
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    done = subprocess.run(asked, env=environment, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _end(daemon: subprocess.Popen[bytes], where: dict[str, str]) -> None:
+    """Its containers first: behind its back they would live on."""
+    if daemon.poll() is None:
+        environment = os.environ | where
+        listed = subprocess.run(
+            ["docker", "ps", "-aq"], env=environment, capture_output=True, text=True, check=False
+        ).stdout.split()
+        if listed:
+            subprocess.run(
+                ["docker", "rm", "-fv", *listed],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                check=False,
+            )
+        daemon.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        daemon.wait(_ENDS_WITHIN)
+    if daemon.poll() is None:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
+
+
+def _clear(folder: Path, bridge: bool) -> None:
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((one for one in mounts if one.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=False)
+    if not bridge and Path("/sys/class/net/docker0").exists():
+        subprocess.run(["ip", "link", "delete", "docker0"], check=False)
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+def base_image(where: dict[str, str]) -> str:
+    """The base image: a Debian of this machine's own release; made once, and kept by its contents."""
+    key = hashlib.sha256(f"{PACKAGES} {_release()}".encode()).hexdigest()[:12]
+    name = f"{BASE}:{key}"
+    environment = os.environ | where
+    if _call(["docker", "images", "-q", name], environment).strip():
+        return name
+    archive = CACHE / f"base-{key}.tar"
+    if not archive.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        partial = archive.with_suffix(f".{os.getpid()}.tar")
+        try:
+            _call(
+                [
+                    *("mmdebstrap", "--quiet", "--variant=essential"),
+                    f"--include={','.join(PACKAGES)}",
+                    *(_release(), str(partial)),
+                ],
+                dict(os.environ),
+            )
+            partial.rename(archive)
+        finally:
+            partial.unlink(missing_ok=True)
+    _call(["docker", "import", str(archive), name], environment)
+    return name
+
+
+def _release() -> str:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line)
+    return found.get("VERSION_CODENAME", "stable").strip('"')
+
+
+def _call(argv: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}"[-4000:])
+    return done.stdout
+
+
+if __name__ == "__main__":  # for whoever wants to have it made before the tests
+    with engine() as found:
+        print(base_image(found))

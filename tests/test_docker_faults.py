@@ -1,0 +1,140 @@
+"""The faults on a real Docker Engine: the laws again, and what is seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import pytest
+
+from gameday.injectors import registry
+from gameday.injectors.fault import Fault
+from gameday.injectors.laws import LAWS, Law, Trial
+from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.docker.driver import DockerSandbox
+from gameday.injectors.sandbox.kinds import KINDS
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+
+T = TypeVar("T")
+
+LABEL = "gameday.test"
+PARAMETERS: dict[str, dict[str, object]] = {
+    "process.crashloop": {"uptime": "300ms"},
+    "cpu.burn": {"workers": 3},
+    "disk.fill": {"leave": "64KiB"},
+}
+KINDS_HERE = [
+    kind
+    for kind in registry.known_kinds()
+    if set(registry.fault_class(kind).needs) <= KINDS["docker"].parts
+]
+
+
+def run(call: Callable[..., Awaitable[T]], *args: Any) -> T:
+    return anyio.run(call, *args)
+
+
+class Containers:
+    """A front and two backs, as somebody starts them who has no Compose."""
+
+    def __init__(self, where: dict[str, str], image: str, folder: Path) -> None:
+        self.where = where
+        self.mark = f"{LABEL}={os.getpid()}"
+        self.network = f"gameday-test-{os.getpid()}"
+        self.image = image
+        self.folder = folder
+        self.names: list[str] = []
+
+    def docker(self, *words: str) -> str:
+        done = subprocess.run(
+            ["docker", *words],
+            env=os.environ | self.where,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout.strip()
+
+    def start(self, service: str, number: int, *words: str, opted_in: bool = True) -> str:
+        name = f"{self.network}-{service}-{number}"
+        source = Path(__file__).parent / "little"
+        labels = [f"gameday.service={service}", self.mark, "gameday.data=/data"]
+        if opted_in:
+            labels.append("gameday.sandbox=true")
+        self.docker(
+            *("run", "--detach", "--init", "--name", name, "--network", self.network),
+            *(part for label in labels for part in ("--label", label)),
+            *("--tmpfs", "/data:size=8m", "--volume", f"{source}:/little:ro", *words),
+            *(self.image, "python3", "/little/service.py", "8000", "/data"),
+        )
+        self.names.append(name)
+        return name
+
+    def __enter__(self) -> Containers:
+        self.docker("network", "create", self.network)
+        self.start("front", 1, "--label", "gameday.links=back")
+        self.start("back", 1, "--label", "gameday.links=")
+        self.start("back", 2, "--label", "gameday.links=")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.docker("rm", "--force", "--volumes", *self.names)
+        self.docker("network", "rm", self.network)
+
+    def inspected(self) -> Any:
+        """All that the engine says of the containers and their network, identity apart."""
+        found = json.loads(self.docker("inspect", *self.names))
+        for one in found:
+            for key in ("Pid", "StartedAt", "FinishedAt", "ExitCode", "Error", "Health"):
+                one["State"].pop(key, None)
+            one["NetworkSettings"].pop("SandboxID")
+            one["NetworkSettings"].pop("SandboxKey")
+            for network in one["NetworkSettings"]["Networks"].values():
+                for key in ("EndpointID", "IPAddress", "MacAddress"):
+                    network.pop(key)
+        return found
+
+
+@pytest.fixture(scope="module")
+def containers(
+    docker: dict[str, str], base_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Containers]:
+    with Containers(docker, base_image, tmp_path_factory.mktemp("docker")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def box(containers: Containers) -> DockerSandbox:
+    """The sandbox, attached by a label."""
+    ref = DockerSandbox.plan_ref(
+        f"gameday-test-{os.getpid()}",
+        label=containers.mark,
+        deeds=containers.folder / "deeds.jsonl",
+        where=containers.where,
+    )
+    made = run(DockerSandbox.connect, ref)
+    me = process.process_id(os.getpid())
+    assert me is not None
+    made.owners = (me,)
+    return made
+
+
+def make(kind: str, **parameters: object) -> Fault:
+    given = {"target": {"slot": "back-1"}} | PARAMETERS.get(kind, {}) | parameters
+    return registry.fault_class(kind).model_validate(given)
+
+
+@pytest.mark.parametrize("kind", KINDS_HERE)
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Containers) -> None:
+    before = containers.inspected()
+    run(law, Trial(box, make(kind), patience=30.0))
+    assert containers.inspected() == before
+    assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
