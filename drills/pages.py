@@ -36,15 +36,22 @@ class DrillPages:
         severity: The scenario's.
         channels: Where to send.
         now: Seconds since the drill's start.
+        own_fault: Told what a channel raised that it should not have.
     """
 
     def __init__(
-        self, drill: str, severity: str, channels: Sequence[Channel], now: Callable[[], float]
+        self,
+        drill: str,
+        severity: str,
+        channels: Sequence[Channel],
+        now: Callable[[], float],
+        own_fault: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.drill = drill
         self.severity = severity
         self._channels = list(channels)
         self._now = now
+        self._own_fault = own_fault
         self._sent: dict[str, _Sent] = {}
 
     @property
@@ -81,6 +88,7 @@ class DrillPages:
         def failed(channel: str, error: ChannelError) -> None:
             why = str(error)
             emit(events.AlertFailed(at=self._now(), page=page, channel=channel, error=why))
+            self._report_bug(error)
             if not error.arrived:  # whom no page reached, no end needs to be told
                 sent.taken.discard(channel)
 
@@ -107,11 +115,16 @@ class DrillPages:
         sent.scope.cancel()
         await sent.over.wait()
         failures: list[str] = []
+
+        def failed(channel: str, error: ChannelError) -> None:
+            self._report_bug(error)
+            failures.append(f"{channel}: {error}")
+
         await deliver(
             self._message("resolved", page, rule),
             [channel for channel in self._channels if channel.name in sent.taken],
             sent.taken.discard,
-            lambda name, error: failures.append(f"{name}: {error}"),
+            failed,
         )
         outcome = Outcome.FAILED if failures else Outcome.PUT_BACK
         return Undone(id=page, outcome=outcome, detail="; ".join(failures), by=why)
@@ -126,4 +139,10 @@ class DrillPages:
             at=time.time(),
             summary=report.text,
         )
-        await deliver(message, self._channels, lambda name: None, lambda name, why: None)
+        await deliver(
+            message, self._channels, lambda name: None, lambda name, error: self._report_bug(error)
+        )
+
+    def _report_bug(self, error: ChannelError) -> None:
+        if error.bug is not None:
+            self._own_fault(error.bug)

@@ -85,7 +85,7 @@ class Runner:
         self._reverted = False
         self._listeners = list(stage.listeners)
         self._news = anyio.Event()
-        self._errands = errands = Errands(self._own_fault)
+        self._errands = errands = Errands(self.own_fault)
         self.alerts = Alerts(
             stage.pages,
             stage.undo,
@@ -135,7 +135,7 @@ class Runner:
         except Exception as error:
             if listener in self._listeners:
                 self._listeners.remove(listener)
-                self._own_fault("listener", error)
+                self.own_fault("listener", error)
 
     def abort(self, by: str, why: str) -> None:
         """End the drill as soon as possible; everything is put back."""
@@ -160,7 +160,7 @@ class Runner:
                     await self._put_back("failed")
         return "failed" if self.failed else why
 
-    def _own_fault(self, where: str, error: Exception) -> None:
+    def own_fault(self, where: str, error: Exception) -> None:
         """Whatever fails beside the drill is an event and ends it; it never skips the undo."""
         for each in each_error(error):
             what = str(each) if isinstance(each, GamedayError) else f"{type(each).__name__}: {each}"

@@ -231,11 +231,15 @@ class _Play:
         )
         await self.watchdog.ready()
         state.remember(msgspec.structs.replace(opened, watchdog=self.watchdog.process))
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._guard)
-            failure = await self._between(runner_id)
-            beside.cancel_scope.cancel()
-        await self._close()
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._guard)
+                failure = await self._between(runner_id)
+                beside.cancel_scope.cancel()
+            await self._close()
+        except Exception as error:
+            self._record_own_fault(error)  # the watchdog does what we did not
+            raise
         if failure is not None:
             raise failure
 
@@ -266,14 +270,17 @@ class _Play:
         except Exception as error:
             if isinstance(error, OSError) and is_storage(error):
                 failure, why = _unstored(error), "aborted"
-            # A fault of our own: it is in the record, everything is put back, exit code 70.
-            for each in each_error(error):
-                what = f"{type(each).__name__}: {each}"
-                self.emit(events.Problem(at=self.now(), where="drill", what=what))
+            self._record_own_fault(error)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._strike(why, steady_after)
         return failure
+
+    def _record_own_fault(self, error: Exception) -> None:
+        """It is in the record, everything is put back, exit code 70."""
+        for each in each_error(error):
+            what = f"{type(each).__name__}: {each}"
+            self.emit(events.Problem(at=self.now(), where="drill", what=what))
 
     async def _guard(self) -> None:
         """Beat, so that the watchdog knows that we are well; without one nothing is broken."""
@@ -304,7 +311,9 @@ class _Play:
         await addresses.refresh()
         await self._note_services(box)
         aim = await Aim.taken(box, self.production, self.options.planned, self.options.seed)
-        pages = DrillPages(self.folder.id, self.scenario.severity, self._channels(), self.now)
+        pages = DrillPages(
+            self.folder.id, self.scenario.severity, self._channels(), self.now, self._channel_bug
+        )
         knowledge = Knowledge()
         stage = Stage(
             box=box,
@@ -357,6 +366,10 @@ class _Play:
 
             channels.append(Webhook(book.webhook))
         return channels
+
+    def _channel_bug(self, error: Exception) -> None:
+        if self.interruption.runner is not None:
+            self.interruption.runner.own_fault("channel", error)
 
     # Beside the drill
 

@@ -64,5 +64,5 @@ async def _send(message: Message, channel: Channel) -> ChannelError | None:
         return ChannelError(f"it did not answer within {SEND_LIMIT:g} s", retry=True)
     except Exception as error:
         # A bug of one channel must not keep the others from being told.
-        return ChannelError(f"{type(error).__name__}: {error}", retry=False)
+        return ChannelError(f"{type(error).__name__}: {error}", retry=False, bug=error)
     return None

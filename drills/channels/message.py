@@ -48,12 +48,16 @@ class ChannelError(Exception):
     Args:
         retry: Whether trying again may help. Whether it is tried is not the channel's business.
         arrived: Whether it may have arrived all the same, so that its end must be told, too.
+        bug: What the channel raised that it should not have.
     """
 
-    def __init__(self, message: str, *, retry: bool, arrived: bool = True) -> None:
+    def __init__(
+        self, message: str, *, retry: bool, arrived: bool = True, bug: Exception | None = None
+    ) -> None:
         super().__init__(message)
         self.retry = retry
         self.arrived = arrived
+        self.bug = bug
 
 
 class Channel(Protocol):
