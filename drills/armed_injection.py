@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import anyio
 import msgspec
 
+from gameday.drills.fingerprint import difference
 from gameday.injectors.errors import GamedayError, SandboxGone
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.sandbox.base import Sandbox
@@ -18,7 +19,6 @@ EFFECT_TIMEOUT = 5.0
 """Seconds in which an injection must be seen to take effect, and its undo to have ended it."""
 FIRST_LOOK, LOOK_EVERY = 0.005, 0.2
 """Seconds after the first look; the pause doubles, up to the second of them."""
-_COMPARE_EVERY = 0.05
 
 
 class ArmedInjection(msgspec.Struct):
@@ -53,6 +53,8 @@ class ArmedInjection(msgspec.Struct):
             what=self.name,
             sandbox=self.box.ref,
             steps=self.injection.undo,
+            target=self.injection.target,
+            before=dict(self.before),
         )
 
     async def look(self) -> Evidence:
@@ -84,16 +86,4 @@ class ArmedInjection(msgspec.Struct):
         Args:
             patience: Seconds that are left for the target to become as it was.
         """
-        while True:
-            try:
-                after = await self.box.fingerprint(self.injection.target)
-            except GamedayError as error:
-                return str(error)
-            wrong = [
-                f"{key} was {self.before.get(key, 'absent')}, is {after.get(key, 'absent')}"
-                for key in sorted({*self.before, *after})
-                if self.before.get(key) != after.get(key)
-            ]
-            if not wrong or patience() <= 0:
-                return "; ".join(wrong)
-            await anyio.sleep(_COMPARE_EVERY)
+        return await difference(self.box, self.injection.target, self.before, patience)

@@ -12,10 +12,10 @@ from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import StorageError, UndoFailed, UsageError
 from gameday.injectors.sandbox.kinds import by_hand
-from gameday.injectors.undo import Outcome, Undone
+from gameday.injectors.undo import Compared, Outcome, Undone
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
-from gameday.scoring.events import Event, InjectionArmed, InjectionUndone
+from gameday.scoring.events import Event, InjectionArmed, InjectionUndone, TargetChecked
 from gameday.scoring.score import Score
 from gameday.scoring.scorer import score
 
@@ -70,7 +70,7 @@ def read_drill(folder: DrillFolder) -> Conclusion:
     loaded = load_text(_scenario(folder), str(folder.scenario))
     journal = read_journal(folder.journal, damaged=True)
     undo = read_undo_log(folder.undo, folder.recovery)
-    events = (*journal.events, *missed(journal.events, undo.undone))
+    events = (*journal.events, *missed(journal.events, undo.undone, undo.compared))
     notes = tuple(note for note in (journal.note, undo.note, *undo.problems) if note)
     found = score(loaded.scenario, events)
     outstanding = tuple(_outstanding(folder, found))
@@ -98,20 +98,25 @@ def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
             yield f"{armed.what}; by hand: {hands}"
 
 
-def missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
-    """What was undone and is not in the journal, as events after its last.
+def missed(
+    events: Sequence[Event], undone: Sequence[Undone], compared: Sequence[Compared] = ()
+) -> list[Event]:
+    """What was put back, and compared with before, and is not in the journal: events after its last.
 
     By the watchdog, by `gameday recover`, or by a runner whose journal took no more.
     """
+    if not events:
+        return []
+    last = events[-1]
     injections = {e.injection.id for e in events if isinstance(e, InjectionArmed)}
     ends = [e for e in events if isinstance(e, InjectionUndone)]
     known = {(e.injection, e.outcome, e.by) for e in ends}
     over = {e.injection for e in ends if e.outcome != Outcome.FAILED.value}
-    last = events[-1] if events else None
+    checked = {e.injection for e in events if isinstance(e, TargetChecked)}
     found: list[Event] = []
     for each in undone:
         told = (each.id, each.outcome.value, each.by) in known
-        if each.id not in injections or each.id in over or told or last is None:
+        if each.id not in injections or each.id in over or told:
             continue
         at = max(each.at, last.at)
         found.append(
@@ -126,6 +131,18 @@ def missed(events: Sequence[Event], undone: Sequence[Undone]) -> list[Event]:
                 by=each.by,
             )
         )
+    for look in {each.id: each for each in compared}.values():  # the last one counts
+        if look.id in injections - checked:
+            found.append(
+                TargetChecked(
+                    seq=last.seq + len(found) + 1,
+                    at=max(look.at, last.at),
+                    wall=look.wall,
+                    injection=look.id,
+                    equal=look.equal,
+                    detail=look.detail,
+                )
+            )
     return found
 
 

@@ -21,6 +21,7 @@ import msgspec
 from gameday.drills import state
 from gameday.drills.durable import append, open_append, split_lines
 from gameday.drills.ending import end_runner
+from gameday.drills.fingerprint import difference
 from gameday.drills.folder import DrillFolder
 from gameday.drills.ownership import refuse_foreign
 from gameday.drills.undo_log import UndoRead, read_undo_log
@@ -30,7 +31,7 @@ from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id
-from gameday.injectors.undo import Armed, Outcome, SandboxRef, Undone
+from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
 
 __all__ = ["Connect", "check_recovered", "recover"]
 
@@ -44,6 +45,11 @@ _FIRST = 4.0
 """Seconds at most for each step in the first round: what hangs must not hold up the rest."""
 _HURRIED = 1.0
 """The same for a sandbox that has let one step run into its limit, until the next round."""
+
+_BEFORE_TEAR_DOWN = 0.3
+"""Seconds that targets have to become as they were before their sandbox is ended."""
+_COMPARE_WITHIN = 3.0
+"""The same where the sandbox stays."""
 
 
 async def recover(
@@ -168,17 +174,40 @@ class _Recovery:
         self, left: list[Armed], results: dict[str, Undone], limit: float
     ) -> list[Armed]:
         """Try each once; what failed is left."""
-        failed = []
+        failed: list[Armed] = []
+        done: list[Armed] = []
         async with AsyncExitStack() as boxes:
             found: dict[SandboxKey, Sandbox | SandboxGone] = {}
             self._slow.clear()
             for armed in left:
+                if any(isinstance(step, TearDown) for step in armed.steps):
+                    await self._compare(done, found, _BEFORE_TEAR_DOWN)
+                    done = []
                 result = await self._undo(armed, found, boxes, limit)
                 results[armed.id] = result
                 self._note(result)
-                if result.outcome is Outcome.FAILED:
-                    failed.append(armed)
+                (failed if result.outcome is Outcome.FAILED else done).append(armed)
+            await self._compare(done, found, _COMPARE_WITHIN)
         return failed
+
+    async def _compare(
+        self, done: list[Armed], found: dict[SandboxKey, Sandbox | SandboxGone], within: float
+    ) -> None:
+        """Whether the targets are as they were before: a verdict of its own, and never a failure."""
+        deadline = time.monotonic() + within
+        for armed in done:
+            box = found.get((armed.sandbox.kind, armed.sandbox.address))
+            if not armed.before or box is None or isinstance(box, SandboxGone):
+                continue
+            wrong = "it could not be compared"
+            with anyio.move_on_after(within + 1.0):
+                wrong = await difference(
+                    box, armed.target, armed.before, lambda: deadline - time.monotonic()
+                )
+            if wrong:
+                self._log(f"{armed.what}: the target is not as it was: {wrong}")
+            at, wall = self._axis.now()
+            self._note(Compared(armed.id, not wrong, wrong, at, wall))
 
     async def _undo(
         self,
@@ -215,7 +244,7 @@ class _Recovery:
         boxes.push_async_callback(_let_go, box)
         return box
 
-    def _note(self, result: Undone) -> None:
+    def _note(self, result: Undone | Compared) -> None:
         """On disk, if the disk takes it; where not, it is undone once more some time."""
         line = msgspec.json.encode(result)
         for _ in range(2):

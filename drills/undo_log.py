@@ -28,7 +28,7 @@ from gameday.drills.undoing import page_resolver, undo_one
 from gameday.injectors.errors import Refused, StorageError, UndoFailed
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.undo import UNDO_VERSION, Armed, Outcome, Undone, UndoRecord
+from gameday.injectors.undo import UNDO_VERSION, Armed, Compared, Outcome, Undone, UndoRecord
 
 __all__ = ["UndoLog", "UndoRead", "outstanding", "read_recovery", "read_undo_log"]
 
@@ -151,12 +151,14 @@ class UndoRead(msgspec.Struct, frozen=True):
     Attributes:
         outstanding: What is armed and not undone, newest first.
         undone: Every record of an undo, in the order of the files.
+        compared: What the recovery log says of targets that were put back, in its order.
         torn: True if the last line was torn. It had not been armed, so nothing was done.
         problems: What cannot be read, one sentence each; it may hide something outstanding.
     """
 
     outstanding: tuple[Armed, ...] = ()
     undone: tuple[Undone, ...] = ()
+    compared: tuple[Compared, ...] = ()
     torn: bool = False
     problems: tuple[str, ...] = ()
 
@@ -175,15 +177,22 @@ def read_undo_log(undo: Path, recovery: Path) -> UndoRead:
     """Read both files, as much as can be read. A file that is not there has no lines."""
     records, torn, problems = _read(undo)
     undone = [record for record in records if isinstance(record, Undone)]
-    done, more = read_recovery(recovery)
-    undone += done
+    recovered, more = _read_recovery(recovery)
+    undone += [record for record in recovered if isinstance(record, Undone)]
+    compared = tuple(record for record in recovered if isinstance(record, Compared))
     cleared = {record.id for record in undone if record.outcome is not Outcome.FAILED}
     armed = {record.id: record for record in records if isinstance(record, Armed)}
     left = [record for record in armed.values() if record.id not in cleared]
-    return UndoRead(tuple(reversed(left)), tuple(undone), torn, tuple(problems + more))
+    return UndoRead(tuple(reversed(left)), tuple(undone), compared, torn, tuple(problems + more))
 
 
 def read_recovery(recovery: Path) -> tuple[list[Undone], list[str]]:
+    """What ``recovery.jsonl`` says was undone, and what is wrong with it."""
+    found, problems = _read_recovery(recovery)
+    return [record for record in found if isinstance(record, Undone)], problems
+
+
+def _read_recovery(recovery: Path) -> tuple[list[UndoRecord], list[str]]:
     """The records of ``recovery.jsonl``, and what is wrong with it.
 
     A line that cannot be read is dropped: a recoverer may have died in the middle of
@@ -193,14 +202,13 @@ def read_recovery(recovery: Path) -> tuple[list[Undone], list[str]]:
         lines = _content(recovery).split(b"\n")
     except OSError as error:
         return [], [f"{recovery} cannot be read: {error.strerror}"]
-    found = []
+    found: list[UndoRecord] = []
     for line in lines:
         try:
             record = _decoder.decode(line)
         except UNREADABLE:
             continue
-        if isinstance(record, Undone):
-            found.append(record)
+        found.append(record)
     return found, []
 
 
@@ -226,7 +234,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _read(path: Path) -> tuple[list[Armed | Undone], bool, list[str]]:
+def _read(path: Path) -> tuple[list[UndoRecord], bool, list[str]]:
     try:
         lines, rest = split_lines(_content(path))
     except OSError as error:
@@ -236,7 +244,7 @@ def _read(path: Path) -> tuple[list[Armed | Undone], bool, list[str]]:
     if lines and not torn and not _is_json(lines[-1]):
         torn = True
         lines.pop()
-    records: list[Armed | Undone] = []
+    records: list[UndoRecord] = []
     problems = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

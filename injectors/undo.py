@@ -18,6 +18,7 @@ __all__ = [
     "UNDO_VERSION",
     "Armed",
     "ClearHold",
+    "Compared",
     "DeleteFile",
     "EndHelpers",
     "Outcome",
@@ -202,13 +203,20 @@ class StepResult(msgspec.Struct, frozen=True):
 
 
 class Armed(msgspec.Struct, frozen=True, tag="armed"):
-    """A line of ``undo.jsonl``: written and fsynced *before* the change is made."""
+    """A line of ``undo.jsonl``: written and fsynced *before* the change is made.
+
+    Attributes:
+        target: The slot or link that is hit; empty where it is no injection.
+        before: The target's fingerprint without any fault of ours (`Sandbox.fingerprint`).
+    """
 
     id: str
     what: str
     sandbox: SandboxRef
     steps: tuple[Step, ...]
     version: int = UNDO_VERSION
+    target: str = ""
+    before: dict[str, str] = {}
 
 
 class Undone(msgspec.Struct, frozen=True, tag="undone"):
@@ -222,4 +230,18 @@ class Undone(msgspec.Struct, frozen=True, tag="undone"):
     wall: float = 0.0
 
 
-UndoRecord = Armed | Undone
+class Compared(msgspec.Struct, frozen=True, tag="compared"):
+    """A line of ``recovery.jsonl``: whether a target is as it was before, once it was put back.
+
+    Attributes:
+        detail: The difference.
+    """
+
+    id: str
+    equal: bool
+    detail: str = ""
+    at: float = 0.0
+    wall: float = 0.0
+
+
+UndoRecord = Armed | Undone | Compared

@@ -11,7 +11,7 @@ import pytest
 from gameday.drills.conclusion import conclude, read_drill
 from gameday.drills.folder import DrillFolder
 from gameday.injectors.errors import UsageError
-from gameday.injectors.undo import Armed, Outcome, SandboxRef, TearDown, Undone
+from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
 from gameday.scoring import events
 from tests.simulation import LINKS, SERVICES, Action, Simulation, scenario
 
@@ -65,6 +65,23 @@ def test_the_same_bytes_again(lines: list[bytes], tmp_path: Path) -> None:
     assert outputs(folder) == before
     assert first.score.ended == "resolved"
     assert all(before.values())
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["as it was", "different"])
+def test_what_a_recoverer_compared_is_told(lines: list[bytes], tmp_path: Path, equal: bool) -> None:
+    cut = next(i for i, line in enumerate(lines) if b'"InjectCalled"' in line)
+    folder = folder_of(tmp_path, lines[: cut + 1])
+    armed = next(e for e in events.decode(lines) if isinstance(e, events.InjectionArmed))
+    name = armed.injection.id
+    undone = Undone(name, Outcome.PUT_BACK, at=9.0, by="watchdog")
+    records = [undone, Compared(name, False, "too early", 9.0), Compared(name, equal, "cpus", 9.5)]
+    folder.recovery.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in records))
+    found = read_drill(folder)
+    (injection,) = found.score.injections
+    assert injection.how == "put-back"
+    assert injection.healthy is equal
+    conclude(folder)
+    assert ("not as it was" in folder.debrief("md").read_text()) is not equal
 
 
 def test_a_journal_cut_anywhere_is_still_scored(lines: list[bytes], tmp_path: Path) -> None:

@@ -724,3 +724,28 @@ def test_a_full_disk_keeps_nothing_from_being_put_back(tmp_path: Path) -> None:
     argv = [*prefix, sys.executable, "-c", textwrap.dedent(script), box.ref.address]
     assert subprocess.run(argv, timeout=60).returncode == 0
     assert sum(len(link.toxics) for link in box.state.links.values()) == 0
+
+
+async def test_what_it_put_back_is_compared_with_before(scene: Scene) -> None:
+    """Not only undone: whether the target is as it was is in the record, before its sandbox ends."""
+    image = dict(await scene.box.fingerprint(LINKS[0]))
+    log = UndoLog(scene.folder.undo)
+    box = scene.box.ref
+    await log.arm(Armed("sandbox", "the sandbox", box, (TearDown("t"),)))
+    for name, link, before in (
+        ("fine", LINKS[0], image),
+        ("odd", LINKS[1], image | {"toxics": "something else"}),
+        ("unknown", LINKS[1], {}),
+    ):
+        step = RemoveToxic(link, name)
+        await log.arm(Armed(name, name, box, (step,), target=link, before=before))
+        await scene.box.links.add(link, Toxic("latency", name, {"delay": 1.0}))
+    log.close()
+    await recover(scene.folder, by="recover", pauses=())
+    read = read_undo_log(scene.folder.undo, scene.folder.recovery)
+    assert not read.outstanding
+    found = {each.id: each for each in read.compared}
+    assert found.keys() == {"fine", "odd"}
+    assert found["fine"].equal
+    assert not found["odd"].equal
+    assert "toxics was something else" in found["odd"].detail

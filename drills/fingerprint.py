@@ -1,0 +1,39 @@
+"""Whether a target is as it was before it was hit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import anyio
+
+from gameday.injectors.errors import GamedayError
+from gameday.injectors.sandbox.base import Sandbox
+
+__all__ = ["difference"]
+
+_COMPARE_EVERY = 0.05
+
+
+async def difference(
+    box: Sandbox, target: str, before: Mapping[str, str], patience: Callable[[], float]
+) -> str:
+    """What is not as it was before; empty as soon as nothing is.
+
+    Args:
+        target: A slot or a link.
+        before: Its fingerprint without any fault.
+        patience: Seconds that are left for the target to become as it was.
+    """
+    while True:
+        try:
+            after = await box.fingerprint(target)
+        except GamedayError as error:
+            return str(error)
+        wrong = [
+            f"{key} was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
+            for key in sorted({*before, *after})
+            if before.get(key) != after.get(key)
+        ]
+        if not wrong or patience() <= 0:
+            return "; ".join(wrong)
+        await anyio.sleep(_COMPARE_EVERY)
