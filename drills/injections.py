@@ -91,6 +91,11 @@ class Injections:
         """True if something was armed in this drill, undone by now or not."""
         return bool(self._armed)
 
+    @property
+    def outstanding(self) -> bool:
+        """True if something that was armed is not undone."""
+        return any(not armed.ended for armed in self._armed)
+
     def inject(self, entry: int) -> None:
         """Inject that entry of ``faults``, beside the rest."""
         self._breaking[entry] = _Breaking()

@@ -36,8 +36,12 @@ __all__ = ["Runner", "Stage", "each_error"]
 
 VERIFY_TIMEOUT = 10.0
 """Seconds that the steady state has to hold again after everything was put back."""
+UNDO_AGAIN = (0.3, 1.0)
+"""Seconds before each further round over what could not be undone; then the watchdog goes on."""
+_UNDO_PATIENCE = 5.0
+"""Seconds of undoing after which no further round is begun here."""
 HURRIED_VERIFY = 3.0
-"""As `VERIFY_TIMEOUT`, where somebody asked to stop and waits."""
+"""As `VERIFY_TIMEOUT`, where somebody asked to stop and waits, or something is not put back."""
 
 
 class Stage(msgspec.Struct):
@@ -234,8 +238,13 @@ class Runner:
 
     async def _put_back(self, why: str) -> None:
         self._phase("reverting", why)
+        began = self.now()
         await self.injections.undo_all()
         await self.alerts.resolve_all()
+        for pause in UNDO_AGAIN:
+            if self.injections.outstanding and self.now() - began < _UNDO_PATIENCE:
+                await anyio.sleep(pause)
+                await self.injections.undo_all()
         self._reverted = True
 
     async def _verify(self) -> None:
@@ -253,7 +262,10 @@ class Runner:
 
     def _patience(self, began: float) -> float:
         """Seconds that are left for it; fewer once somebody asks to stop."""
-        limit = HURRIED_VERIFY if self.direction.abort else VERIFY_TIMEOUT
+        hurry = (
+            self.direction.abort or self.injections.outstanding
+        )  # then it is the watchdog's turn
+        limit = HURRIED_VERIFY if hurry else VERIFY_TIMEOUT
         return began + limit - self.now()
 
 

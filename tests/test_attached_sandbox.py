@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import signal
@@ -544,3 +545,33 @@ def test_a_drill_that_brings_it_back_says_so(terminal: Terminal) -> None:
 def narrated(folder: DrillFolder) -> list[str]:
     narrator = Narrator()
     return [told.text for e in read_journal(folder.journal).events for told in narrator.tell(e)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("works", "by"), [(5, ""), (8, "watchdog")])
+def test_a_restart_that_fails_at_first_is_tried_again_with_pauses(
+    terminal: Terminal, works: int, by: str
+) -> None:
+    """The runner has three rounds, the watchdog goes on; what it achieves is what the drill came to."""
+    with serving(terminal) as (child, command):
+        script = terminal.cwd / "start"
+        script.write_text(
+            f"#!/bin/sh\necho >> {terminal.cwd}/tries\n"
+            f"[ $(wc -l < {terminal.cwd}/tries) -lt {works} ] && exit 1\nexec {command}\n"
+        )
+        script.chmod(0o755)
+        done = play(terminal, child.pid, str(script))
+        said = " ".join((done.stdout + done.stderr).split())
+        # Put back by the watchdog it is after the drill: no steady state was seen again.
+        assert done.returncode == (3 if by else 0), said
+        assert "Something could not be put back" not in said
+        assert (terminal.cwd / "tries").read_text().count("\n") == works
+    [folder] = list_drills(terminal.cwd)
+    read = read_undo_log(folder.undo, folder.recovery)
+    assert not read.outstanding
+    [*failed, last] = read.undone
+    assert {each.outcome for each in failed} == {Outcome.FAILED}
+    assert (last.outcome, last.by) == (Outcome.PUT_BACK, by)
+    pauses = [after.wall - before.wall for before, after in itertools.pairwise(read.undone)]
+    assert all(pause > 0.25 for pause in pauses)
+    assert max(pauses) > 0.9
