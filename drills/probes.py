@@ -29,7 +29,7 @@ class Addresses:
 
     Args:
         box: The sandbox.
-        entry: The service that users reach.
+        entry: The service that users reach; the first that listens, if it is empty.
     """
 
     def __init__(self, box: Sandbox, entry: str) -> None:
@@ -49,7 +49,7 @@ class Addresses:
         Raises:
             UsageError: if the service listens nowhere.
         """
-        name = service or self.entry
+        name = service or self.entry or next(iter(self._found), "")
         if name not in self._found:
             raise UsageError(
                 f"the service {name!r} listens nowhere, so it cannot be probed",

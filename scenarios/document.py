@@ -161,6 +161,16 @@ class Node(msgspec.Struct, eq=False):
         """The value if it is text."""
         return self.content if isinstance(self.content, str) else None
 
+    def with_text(self, path: tuple[str, ...], text: str) -> Node:
+        """The same with another text at a path of keys; what is no mapping there stays as it is."""
+        if not isinstance(self.content, dict):
+            return self
+        key, *rest = path
+        child = self.content.get(key) or Node(self.place, {})
+        fresh = child.with_text(tuple(rest), text) if rest else Node(child.place, text, raw=text)
+        keys = {key: self.place} | self.keys
+        return msgspec.structs.replace(self, content=self.content | {key: fresh}, keys=keys)
+
     def _child(self, step: str | int) -> Node | None:
         if isinstance(self.content, dict) and isinstance(step, str):
             return self.content.get(step)

@@ -18,7 +18,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gameday.injectors.errors import Problem
 from gameday.injectors.fault import Seconds
-from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.scenarios.document import Node
 from gameday.scenarios.model import (
     AlertRule,
@@ -31,6 +30,7 @@ from gameday.scenarios.model import (
     Scripted,
     Sli,
 )
+from gameday.scenarios.shape import Shape
 from gameday.scenarios.source import nearest
 
 __all__ = ["Draft", "Placed", "did_you_mean", "problem_at", "sketch"]
@@ -73,7 +73,7 @@ class Draft(msgspec.Struct):
     sandbox: Placed[SandboxChoice] | None
     scripted: Placed[Scripted] | None
     load: Placed[Load] | None
-    cluster: Cluster | None = None
+    cluster: Shape | None = None
     journeys: tuple[str, ...] = ()
     _slots: dict[str, str] | None = None
 

@@ -22,11 +22,19 @@ from pydantic import BaseModel, ValidationError
 from gameday.injectors.errors import Problem, ScenarioError
 from gameday.injectors.sandbox.local.cluster import Cluster, links_order
 from gameday.scenarios.checks import CHECKS
+from gameday.scenarios.compose_file import read_compose
 from gameday.scenarios.document import Node, parse_document
 from gameday.scenarios.draft import Draft, did_you_mean, problem_at, sketch
 from gameday.scenarios.misfit import Misfit
 from gameday.scenarios.model import SandboxChoice, Scenario
-from gameday.scenarios.sandboxes import APPS, app_declaration, app_journeys, app_locustfile
+from gameday.scenarios.sandboxes import (
+    APPS,
+    app_compose,
+    app_declaration,
+    app_journeys,
+    app_locustfile,
+)
+from gameday.scenarios.shape import Shape, shape_of
 from gameday.scenarios.source import read_source
 from gameday.scenarios.target_checks import TARGET_CHECKS
 from gameday.scenarios.templates import cluster_templates
@@ -60,9 +68,11 @@ class LoadedScenario(msgspec.Struct, frozen=True):
 
     Attributes:
         text: The exact source.
-        cluster: The cluster that it breaks, with the scenario's own environment and replicas;
-            None for processes that are attached, or where the declaration is not at hand.
-        cluster_path: The file that declares it.
+        shape: The services that it can aim at, with the scenario's own replicas; None for what
+            runs already, or where the declaration is not at hand.
+        cluster: The cluster of processes that it breaks, with the scenario's own environment
+            and replicas; None for a sandbox of another kind.
+        cluster_path: The file that declares the cluster, of whatever kind.
         locustfile: The file with the load's journey; ``user`` is its user class, empty for all.
         runbooks: Their texts, by the names that the scenario uses.
     """
@@ -70,6 +80,7 @@ class LoadedScenario(msgspec.Struct, frozen=True):
     scenario: Scenario
     text: str
     path: Path
+    shape: Shape | None = None
     cluster: Cluster | None = None
     cluster_path: Path | None = None
     locustfile: Path | None = None
@@ -105,14 +116,19 @@ def load_cluster(path: Path) -> Loaded[Cluster]:
     return Loaded(_sound(value, found, str(path)), text, path)
 
 
-def load_scenario(path: Path) -> LoadedScenario:
+def load_scenario(path: Path, kind: str | None = None) -> LoadedScenario:
     """The scenario at ``path``, its cluster and its runbooks.
+
+    Args:
+        kind: The kind of its sandbox, where another is wanted than the file says.
 
     Raises:
         ScenarioError: with every problem of the file.
     """
     text = read_source(path)
     root, problems = parse_document(text, str(path))
+    if kind is not None:
+        root = root.with_text(("sandbox", "kind"), kind)
     scenario, more = _validated(root, Scenario)
     draft = _draft(root, scenario)
     files = _Beside(path.parent, draft)
@@ -122,7 +138,8 @@ def load_scenario(path: Path) -> LoadedScenario:
         scenario=sound,
         text=text,
         path=path,
-        cluster=draft.cluster,
+        shape=draft.cluster,
+        cluster=files.cluster,
         cluster_path=files.cluster_path,
         locustfile=files.locustfile,
         user=files.user,
@@ -210,6 +227,7 @@ class _Beside:
     def __init__(self, folder: Path, draft: Draft) -> None:
         self._folder = folder
         self._draft = draft
+        self.cluster: Cluster | None = None
         self.cluster_path: Path | None = None
         self.locustfile: Path | None = None
         self.user = ""
@@ -230,23 +248,40 @@ class _Beside:
             message = f"sandbox.app: there is no application {choice.app!r}"
             yield problem_at(placed.at("app"), message, did_you_mean(choice.app, APPS))
         elif choice.app is not None:
-            self.cluster_path = app_declaration(choice.app)
             self._draft.journeys = app_journeys(choice.app)
-            self._draft.cluster = _changed(load_cluster(self.cluster_path).value, choice)
-        elif choice.file is not None:
-            yield from self._read_own_cluster(choice, placed.at("file"))
+            own = (
+                app_compose(choice.app) if choice.kind == "docker" else app_declaration(choice.app)
+            )
+            self._take(own, choice)
+        for key, name in (("file", choice.file), ("compose", choice.compose)):
+            if name is not None:
+                yield from self._read_own(key, name, choice, placed.at(key))
 
-    def _read_own_cluster(self, choice: SandboxChoice, node: Node) -> Iterator[Problem]:
+    def _take(self, path: Path, choice: SandboxChoice) -> None:
+        """Take in a declaration.
+
+        Raises:
+            ScenarioError: with every problem of it.
+        """
+        self.cluster_path = path
+        if choice.kind == "docker":
+            self._draft.cluster = read_compose(path, choice.replicas)
+            return
+        self.cluster = _changed(load_cluster(path).value, choice)
+        self._draft.cluster = shape_of(self.cluster)
+
+    def _read_own(
+        self, key: str, name: str, choice: SandboxChoice, node: Node
+    ) -> Iterator[Problem]:
         try:
-            self.cluster_path = self._inside(choice.file or "")
-            self._draft.cluster = _changed(load_cluster(self.cluster_path).value, choice)
+            self._take(self._inside(name), choice)
         except Misfit as error:
-            yield problem_at(node, f"sandbox.file: {error}", error.hint)
+            yield problem_at(node, f"sandbox.{key}: {error}", error.hint)
         except ScenarioError as error:
             count = len(error.problems)
             what = "a problem" if count == 1 else f"{count} problems"
             shown = "\n    ".join(problem.show(error.path) for problem in error.problems)
-            yield problem_at(node, f"sandbox.file: {choice.file} has {what}", shown)
+            yield problem_at(node, f"sandbox.{key}: {name} has {what}", shown)
 
     def _read_runbooks(self) -> Iterator[Problem]:
         root = self._draft.root

@@ -139,10 +139,25 @@ class BlastRadiusLimits(_Part):
 class SandboxChoice(_Part):
     """Which cluster is broken."""
 
-    kind: Literal["local", "attached"] = Field("local", description="The kind of sandbox.")
+    kind: Literal["local", "attached", "docker"] = Field(
+        "local", description="The kind of sandbox."
+    )
     app: str | None = Field(None, description="A shipped application, such as `shop`.")
     file: str | None = Field(
         None, description="A sandbox declaration of your own, beside the scenario file."
+    )
+    compose: str | None = Field(
+        None,
+        description="A Compose file beside the scenario file, brought up for the drill (docker).",
+    )
+    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None = Field(
+        None,
+        description="The Compose project's name; without `compose` and `app`, one that runs (docker).",
+    )
+    label: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._/-]+(=.*)?$",
+        description="A label of containers that run: app=shop (docker).",
     )
     environment: dict[str, dict[str, str]] = Field(
         default={},
@@ -154,13 +169,41 @@ class SandboxChoice(_Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.kind == "local" and (self.app is None) == (self.file is None):
-            raise ValueError("give app (a shipped application) or file (a declaration of your own)")
-        if self.kind == "attached" and (self.app or self.file):
+        given = {name for name in _SOURCES if getattr(self, name) is not None}
+        known = _SOURCES_OF[self.kind]
+        if alien := sorted(given - {name for choice in known for name in choice}):
             raise ValueError(
-                "attached processes are named on the command line; leave out app and file"
+                f"{alien[0]} is not for a sandbox of kind {self.kind}; {_WANTED[self.kind]}"
             )
+        if given not in known:
+            raise ValueError(_WANTED[self.kind])
         return self
+
+    @property
+    def brings_up(self) -> bool:
+        """Whether the cluster is started for the drill, and ended after it."""
+        return any((self.app, self.file, self.compose))
+
+
+_SOURCES = ("app", "file", "compose", "project", "label")
+_SOURCES_OF: dict[str, tuple[set[str], ...]] = {
+    "local": ({"app"}, {"file"}),
+    "attached": (set(),),
+    "docker": (
+        {"app"},
+        {"compose"},
+        {"app", "project"},
+        {"compose", "project"},
+        {"project"},
+        {"label"},
+    ),
+}
+_WANTED = {
+    "local": "give app (a shipped application) or file (a declaration of your own)",
+    "attached": "attached processes are named on the command line; leave out app and file",
+    "docker": "give app (a shipped application) or compose (a Compose file of your own), "
+    "or, for containers that run already, project or label",
+}
 
 
 class Load(_Part):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gameday.injectors.sandbox.kinds import KINDS
 
-__all__ = ["APPS", "PARTS", "app_declaration", "app_journeys", "app_locustfile"]
+__all__ = ["APPS", "PARTS", "app_compose", "app_declaration", "app_journeys", "app_locustfile"]
 
 APPS: tuple[str, ...] = ("shop",)
 """Applications that are shipped; each is a folder beside this file."""
@@ -21,6 +21,11 @@ PARTS: dict[str, frozenset[str]] = {
 def app_declaration(app: str) -> Path:
     """The file that declares the cluster of a shipped application."""
     return Path(__file__).parent / app / f"{app}.yaml"
+
+
+def app_compose(app: str) -> Path:
+    """The Compose file of a shipped application."""
+    return Path(__file__).parent / app / "compose.yaml"
 
 
 def app_locustfile(app: str) -> Path:

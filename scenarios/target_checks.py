@@ -67,12 +67,7 @@ def protected(draft: Draft) -> Iterator[Problem]:
     node = draft.root.get("blast_radius", "protected")
     if node is None or draft.cluster is None:
         return
-    links = {
-        f"{name}->{other}"
-        for name, service in draft.cluster.services.items()
-        for other in service.links
-    }
-    known = (*draft.services, *draft.slots, *sorted(links))
+    known = (*draft.services, *draft.slots, *sorted(draft.cluster.links))
     for entry in node.entries():
         name = entry.text()
         if name is not None and name not in known and not _is_link_of(name, draft):
@@ -163,7 +158,7 @@ def _matching_links(draft: Draft, link: str) -> set[str] | Wrong:
             for one in _slots_of(draft, source)
             for other in _slots_of(draft, target)
         }
-    ways = [f"{name}->{other}" for name, service in services.items() for other in service.links]
+    ways = draft.cluster.links if draft.cluster is not None else ()
     return f"the target matches nothing: there is no link {link}", did_you_mean("", ways)
 
 

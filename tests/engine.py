@@ -20,8 +20,13 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday"
 BASE = "gameday-test-base"
-PACKAGES = ("iproute2", "nginx-light", "haproxy", "procps", "python3", "redis-server")
+PACKAGES = (
+    *("haproxy", "iproute2", "nginx-light", "procps", "redis-server"),
+    *("python3", "python3-pip"),
+)
 """What the root file system of the base image holds beside Debian's essential packages."""
+LIBRARIES = ("aiohttp>=3.10", "prometheus-client>=0.21")
+"""What it holds of Python, so that the shop's image needs no network."""
 _STARTS_WITHIN = 60.0
 _ENDS_WITHIN = 60.0
 
@@ -116,7 +121,7 @@ def _clear(folder: Path, bridge: bool) -> None:
 
 def base_image(where: dict[str, str]) -> str:
     """The base image: a Debian of this machine's own release; made once, and kept by its contents."""
-    key = hashlib.sha256(f"{PACKAGES} {_release()}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{PACKAGES} {LIBRARIES} {_release()}".encode()).hexdigest()[:12]
     name = f"{BASE}:{key}"
     environment = os.environ | where
     if _call(["docker", "images", "-q", name], environment).strip():
@@ -126,19 +131,39 @@ def base_image(where: dict[str, str]) -> str:
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = archive.with_suffix(f".{os.getpid()}.tar")
         try:
-            _call(
-                [
-                    *("mmdebstrap", "--quiet", "--variant=essential"),
-                    f"--include={','.join(PACKAGES)}",
-                    *(_release(), str(partial)),
-                ],
-                dict(os.environ),
-            )
+            _make(partial)
             partial.rename(archive)
         finally:
             partial.unlink(missing_ok=True)
     _call(["docker", "import", str(archive), name], environment)
     return name
+
+
+def _make(archive: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="gameday-base-") as folder:
+        _call(
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder),
+                *("--python-version", _python(), "--only-binary=:all:", *LIBRARIES),
+            ],
+            dict(os.environ),
+        )
+        _call(
+            [
+                *("mmdebstrap", "--quiet", "--variant=essential"),
+                f"--include={','.join(PACKAGES)}",
+                f"--customize-hook=sync-in {folder} /usr/lib/python3/dist-packages",
+                *(_release(), str(archive)),
+            ],
+            dict(os.environ),
+        )
+
+
+def _python() -> str:
+    """The version of Python that this Debian has, whatever runs the tests."""
+    found = _call(["apt-cache", "show", "python3-minimal"], dict(os.environ))
+    version = next(line for line in found.splitlines() if line.startswith("Version:"))
+    return ".".join(version.split()[1].split(".")[:2])
 
 
 def _release() -> str:
@@ -154,6 +179,39 @@ def _call(argv: list[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
+# --- Docker Compose -----------------------------------------------------------------------------
+
+COMPOSE = "v2.40.3"
+
+
+def compose() -> str:
+    """Docker Compose: the one that is installed, else built from its source; PATH with it."""
+    path = os.environ["PATH"]
+    asked = ["docker", "compose", "version"]
+    if shutil.which("docker-compose") or not subprocess.run(asked, capture_output=True).returncode:
+        return path
+    folder = CACHE / f"compose-{COMPOSE}"
+    if not (folder / "docker-compose").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="gameday-compose-") as work:
+            module = "github.com/docker/compose/v2/cmd"
+            version = f"-X github.com/docker/compose/v2/internal.Version={COMPOSE}"
+            for words in (
+                ("mod", "init", "build"),
+                ("get", f"{module}@{COMPOSE}"),
+                ("build", "-ldflags", f"-s -w {version}", "-o", "docker-compose", module),
+            ):
+                done = subprocess.run(
+                    ["go", *words], cwd=work, capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    raise RuntimeError(f"go {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+            shutil.copy(Path(work) / "docker-compose", folder / f"{os.getpid()}")
+            (folder / f"{os.getpid()}").rename(folder / "docker-compose")
+    return f"{folder}:{path}"
+
+
 if __name__ == "__main__":  # for whoever wants to have it made before the tests
+    compose()
     with engine() as found:
         print(base_image(found))

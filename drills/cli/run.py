@@ -67,6 +67,11 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
     "GAMEDAY_WEBHOOK, as others can see a command's arguments.",
 )
 @click.option(
+    "--sandbox",
+    type=click.Choice(["local", "docker"]),
+    help="Another kind of sandbox than the scenario's, for an application that ships with both.",
+)
+@click.option(
     "--attach",
     multiple=True,
     metavar="NAME=PROCESS",
@@ -102,6 +107,7 @@ def run(
     fixers: str | None,
     blind: bool | None,
     webhook: str | None,
+    sandbox: str | None,
     attach: tuple[str, ...],
     restart: tuple[str, ...],
     allow_exec: bool,
@@ -125,8 +131,9 @@ def run(
     seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
     people = fixers == "people"
     if dry_run:
-        production, planned = _plan(scenario, processes, restarts, seed)
+        production, planned = _plan(scenario, sandbox, processes, restarts, seed)
         options = [*_given("--attach", attach), *_given("--restart", restart)]
+        options += _given("--sandbox", [sandbox] if sandbox else [])
         options += ["--allow-exec"] * allow_exec
         same = shlex.join(["gameday", "run", scenario, *options, "--seed", str(seed)])
         commands = commands_of(production.scenario, planned, scripted=not people)
@@ -135,7 +142,7 @@ def run(
     from gameday.drills.standby import Standby
 
     with Standby.start() as standby:  # first, so that it imports while we do
-        production, planned = _plan(scenario, processes, restarts, seed)
+        production, planned = _plan(scenario, sandbox, processes, restarts, seed)
         commands = commands_of(production.scenario, planned, scripted=not people)
         check_permission(commands, allowed=allow_exec)
         from gameday.drills.stage import Options
@@ -172,6 +179,7 @@ def _webhook(given: str | None) -> str:
 
 def _plan(
     scenario: str,
+    sandbox: str | None,
     processes: Mapping[str, str],
     restarts: Mapping[str, str],
     seed: int,
@@ -183,7 +191,7 @@ def _plan(
     from gameday.scenarios.catalog import find_scenario
     from gameday.scenarios.load import load_scenario
 
-    loaded = load_scenario(find_scenario(scenario, Path.cwd()))
+    loaded = load_scenario(find_scenario(scenario, Path.cwd()), sandbox)
     production = produce(loaded, processes, restarts)
     return production, anyio.run(plan_drill, production, seed)
 

@@ -30,7 +30,8 @@ def produce(
             "the scenario brings its own sandbox (local)",
             hint="--attach and --restart are for scenarios with `sandbox: {kind: attached}`.",
         )
-    cluster, path = loaded.cluster, loaded.cluster_path
+    shape, cluster, path = loaded.shape, loaded.cluster, loaded.cluster_path
+    assert shape is not None
     assert cluster is not None
     assert path is not None
     check_programs(cluster, path.parent)
@@ -53,14 +54,9 @@ def produce(
         from gameday.drills.machine import local_lacks
         from gameday.injectors.sandbox.fake import FakeSandbox
 
-        services = {name: service.replicas for name, service in cluster.services.items()}
-        links = [
-            f"{name}->{other}"
-            for name, service in cluster.services.items()
-            for other in service.links
-        ]
+        services = {name: service.replicas for name, service in shape.services.items()}
         lacks = local_lacks() if _needs(loaded.scenario, "disk") else {}
-        return FakeSandbox(services, links, lacks=lacks, drill="plan")
+        return FakeSandbox(services, list(shape.links), lacks=lacks, drill="plan")
 
     return Production(
         scenario=loaded.scenario,
@@ -72,7 +68,7 @@ def produce(
         locustfile=loaded.locustfile,
         user=loaded.user,
         runbook=runbook_of(loaded),
-        protected=tuple(name for name, service in cluster.services.items() if service.protected),
+        protected=shape.protected,
     )
 
 

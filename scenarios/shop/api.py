@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from gameday.scenarios.shop.endpoints import Endpoints
 from gameday.scenarios.shop.service import (
     Failure,
     Process,
+    find_endpoints,
     json_response,
     new_app,
     read_json,
@@ -54,7 +54,7 @@ class Api:
     def __init__(self, process: Process) -> None:
         settings = process.settings
         self._log = process.log
-        self._endpoints = Endpoints(settings.path("ENDPOINTS"), process.log)
+        self._endpoints = find_endpoints(settings, process.log)
         self._cache = Cache(settings.seconds("SHOP_CACHE", 0.0))
         # Last, when every setting has been read: nothing is left open if one is wrong.
         self._client = Client(

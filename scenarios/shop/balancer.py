@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
-from gameday.scenarios.shop.endpoints import Endpoint, Endpoints
+from gameday.scenarios.shop.endpoints import Endpoint, Finds
 from gameday.scenarios.shop.logs import Log
 from gameday.scenarios.shop.metrics import Metrics
 from gameday.scenarios.shop.upstream import Client
@@ -62,7 +62,7 @@ class Balancer:
     """Round robin over the replicas of one service."""
 
     def __init__(
-        self, endpoints: Endpoints, service: str, policy: HealthPolicy, metrics: Metrics, log: Log
+        self, endpoints: Finds, service: str, policy: HealthPolicy, metrics: Metrics, log: Log
     ) -> None:
         self._endpoints = endpoints
         self._service = service

@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gameday.scenarios.shop.logs import Log
 
-__all__ = ["Endpoint", "Endpoints"]
+__all__ = ["Endpoint", "Endpoints", "Finds"]
 
 _STAT_EVERY = 0.2
 
@@ -20,6 +20,14 @@ class Endpoint(NamedTuple):
 
     slot: str
     address: str
+
+
+class Finds(Protocol):
+    """What knows where services are: a file (`Endpoints`), or the network (`lookup.Lookup`)."""
+
+    def of(self, service: str) -> tuple[Endpoint, ...]:
+        """The service's endpoints now."""
+        ...
 
 
 def _parse(text: str) -> dict[str, tuple[Endpoint, ...]]:

@@ -17,9 +17,16 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gameday.scenarios.shop.balancer import Balancer, HealthPolicy, RetryBudget
-from gameday.scenarios.shop.endpoints import Endpoint, Endpoints
+from gameday.scenarios.shop.endpoints import Endpoint
 from gameday.scenarios.shop.pages import error_page, index_page, render
-from gameday.scenarios.shop.service import Failure, Process, json_response, new_app, run
+from gameday.scenarios.shop.service import (
+    Failure,
+    Process,
+    find_endpoints,
+    json_response,
+    new_app,
+    run,
+)
 from gameday.scenarios.shop.sessions import COOKIE, LIFETIME, Signer, rounds_for
 from gameday.scenarios.shop.settings import Settings
 from gameday.scenarios.shop.upstream import Answer, Client, NoAnswer
@@ -62,7 +69,7 @@ class Gateway:
         self._log = process.log
         self._metrics = process.metrics
         self._balancer = Balancer(
-            Endpoints(settings.path("ENDPOINTS"), process.log),
+            find_endpoints(settings, process.log),
             "api",
             _health_policy(settings),
             process.metrics,

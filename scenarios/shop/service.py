@@ -18,11 +18,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gameday.injectors.errors import UsageError
+from gameday.scenarios.shop.endpoints import Endpoints, Finds
 from gameday.scenarios.shop.logs import Log, open_log
+from gameday.scenarios.shop.lookup import Lookup
 from gameday.scenarios.shop.metrics import Metrics
 from gameday.scenarios.shop.settings import Settings
 
-__all__ = ["Failure", "Process", "json_response", "new_app", "read_json", "run"]
+__all__ = ["Failure", "Process", "find_endpoints", "json_response", "new_app", "read_json", "run"]
 
 _BACKLOG = 1024
 _BODY_LIMIT = 64 * 1024
@@ -51,6 +53,12 @@ class Process:
 
 
 Build = Callable[[Process], Awaitable[web.Application]]
+
+
+def find_endpoints(settings: Settings, log: Log) -> Finds:
+    """Where the services are that this one calls: by lookup where names are given, else by file."""
+    wanted = settings.text("SHOP_LOOK_UP", "")
+    return Lookup(wanted, log) if wanted else Endpoints(settings.path("ENDPOINTS"), log)
 
 
 def json_response(

@@ -1,0 +1,90 @@
+"""A scenario on containers: of a Compose project that is brought up for it, or that run already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gameday.drills.folder import DrillFolder
+from gameday.drills.production import Production, runbook_of
+from gameday.injectors.errors import Refused, UsageError
+from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.docker.containers import OPT_IN
+from gameday.injectors.sandbox.docker.driver import DockerSandbox
+from gameday.injectors.undo import ProcessId, SandboxRef
+from gameday.scenarios.load import LoadedScenario
+
+__all__ = ["produce"]
+
+_REHEARSAL = "plan"
+
+
+def produce(
+    loaded: LoadedScenario, attach: Mapping[str, str], restarts: Mapping[str, str]
+) -> Production:
+    """A production on containers.
+
+    Raises:
+        UsageError: if processes are named on the command line, too.
+    """
+    if attach or restarts:
+        raise UsageError(
+            "the scenario breaks containers",
+            hint="--attach and --restart are for scenarios with `sandbox: {kind: attached}`.",
+        )
+    choice, shape, path = loaded.scenario.sandbox, loaded.shape, loaded.cluster_path
+
+    def named(tag: str, folder: DrillFolder | None) -> SandboxRef:
+        return DockerSandbox.plan_ref(
+            tag,
+            project=choice.project or "",
+            label=choice.label or "",
+            bring_up=choice.brings_up,
+            deeds=folder.logs / "hands.jsonl" if folder is not None else None,
+        )
+
+    async def bring_up(folder: DrillFolder, ref: SandboxRef, owners: list[ProcessId]) -> Sandbox:
+        if path is None:
+            box = await DockerSandbox.connect(ref)
+            await _check_there(box)
+            box.owners = tuple(owners)
+            return box
+        return await DockerSandbox.up(
+            ref,
+            files=[path],
+            replicas=choice.replicas,
+            environment=choice.environment,
+            owners=owners,
+            log_dir=folder.logs,
+        )
+
+    def rehearsal() -> Sandbox:
+        """What runs already, read only; else a fake of the same shape, for the same choice of targets."""
+        if shape is None:
+            return DockerSandbox(named(_REHEARSAL, None))
+        from gameday.injectors.sandbox.fake import FakeSandbox
+
+        services = {name: service.replicas for name, service in shape.services.items()}
+        return FakeSandbox(services, list(shape.links), drill=_REHEARSAL)
+
+    return Production(
+        scenario=loaded.scenario,
+        source=loaded.text,
+        reference=lambda folder: named(folder.id, folder),
+        bring_up=bring_up,
+        rehearsal=rehearsal,
+        entry=(shape.entry if shape is not None else None) or "",
+        teardown=choice.brings_up,
+        locustfile=loaded.locustfile,
+        user=loaded.user,
+        runbook=runbook_of(loaded),
+        protected=shape.protected if shape is not None else (),
+    )
+
+
+async def _check_there(box: DockerSandbox) -> None:
+    """Raises: Refused: if nothing there may be broken."""
+    if not await box.containers():
+        raise Refused(
+            f"no container of {box.ref.address!r} has the label {OPT_IN}",
+            hint="Only what opted in is ever broken; docker ps shows what runs.",
+        )
