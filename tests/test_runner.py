@@ -688,7 +688,7 @@ def test_a_resolution_that_failed_is_tried_again_at_the_end() -> None:
 
 def test_reports_reach_people_and_a_broken_channel_does_not_end_the_drill() -> None:
     report = {"at": "1s", "from": "customer", "text": "The page shows an error."}
-    good, bad = Recorder("good"), Recorder("bad", error=ValueError("boom"))
+    good, bad = Recorder("good"), Recorder("bad", error=ChannelError("refused", retry=False))
     drill = Drill(scenario(duration="4s", reports=[report]), channels=(good, bad))
     assert [message.summary for message in good.taken] == ["The page shows an error."]
     assert drill.why == "control-over"
