@@ -24,6 +24,10 @@ Produce = Callable[[LoadedScenario, Mapping[str, str], Mapping[str, str]], "Prod
 BringUp = Callable[[DrillFolder, SandboxRef, list[ProcessId]], Awaitable[Sandbox]]
 
 
+async def _no_preflight() -> None:
+    """Nothing has to be looked at before."""
+
+
 class Production(msgspec.Struct, frozen=True):
     """A scenario, ready to be played.
 
@@ -33,7 +37,8 @@ class Production(msgspec.Struct, frozen=True):
         bring_up: Starts the sandbox, or finds it; it ends with the processes that it is given.
         teardown: Whether the sandbox is ours to end.
         rehearsal: A sandbox that may be read for a plan before anything is started.
-        entry: The service that users reach.
+        entry: The service that users reach; empty for the first that listens.
+        preflight: Raises where the sandbox cannot be brought up; touches nothing.
         locustfile: The file with the load's journey; ``user`` is its user class.
         runbook: What the fixers may read.
         protected: Services that the sandbox itself protects from faults.
@@ -46,6 +51,7 @@ class Production(msgspec.Struct, frozen=True):
     rehearsal: Callable[[], Sandbox]
     entry: str
     teardown: bool = True
+    preflight: Callable[[], Awaitable[None]] = _no_preflight
     locustfile: Path | None = None
     user: str = ""
     runbook: str = ""
@@ -75,10 +81,12 @@ async def plan_drill(production: Production, seed: int) -> list[Planned]:
     """The injections that the drill would make with that seed; nothing is touched.
 
     Raises:
+        SandboxError: if the sandbox cannot be brought up, or reached.
         UsageError: if a target matches nothing.
         Unsupported: if this machine cannot do one of the faults.
         Refused: if it would go further than its blast radius.
     """
+    await production.preflight()
     return await plan_on(production.rehearsal(), production, seed)
 
 

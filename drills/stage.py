@@ -108,6 +108,7 @@ async def run_drill(
             hint="`gameday unblock` allows them again.",
         )
     await options.stop.check()
+    await production.preflight()  # again: time has passed since the plan
     interruption = Interruption()
     found: DrillFolder | GamedayError
     async with anyio.create_task_group() as listening:

@@ -57,6 +57,10 @@ def produce(
             log_dir=folder.logs,
         )
 
+    async def preflight() -> None:
+        if choice.brings_up:
+            await DockerSandbox.preflight(choice.project or "")
+
     def rehearsal() -> Sandbox:
         """What runs already, read only; else a fake of the same shape, for the same choice of targets."""
         if shape is None:
@@ -72,6 +76,7 @@ def produce(
         reference=lambda folder: named(folder.id, folder),
         bring_up=bring_up,
         rehearsal=rehearsal,
+        preflight=preflight,
         entry=(shape.entry if shape is not None else None) or "",
         teardown=choice.brings_up,
         locustfile=loaded.locustfile,

@@ -59,10 +59,15 @@ class Compose:
 
     @property
     def _standalone(self) -> bool:
-        return self._command()[-1].endswith("docker-compose")
+        return self.command()[-1].endswith("docker-compose")
 
     @staticmethod
-    def _command() -> list[str]:
+    def command() -> list[str]:
+        """How it is called here.
+
+        Raises:
+            Unsupported: if there is none.
+        """
         plugin = _plugin()
         if plugin:
             # Run as itself, it ends when we end it; behind `docker compose` it would not.
@@ -76,7 +81,7 @@ class Compose:
         )
 
     async def _run(self, *words: str) -> None:
-        argv = [*self._command(), "--project-name", self.project]
+        argv = [*self.command(), "--project-name", self.project]
         for file in self.files:
             argv += ["--file", str(file)]
         environment = os.environ | self._environment

@@ -112,6 +112,35 @@ class DockerSandbox(Sandbox):
         return SandboxRef("docker", identity, name, options)
 
     @classmethod
+    async def preflight(cls, project: str = "") -> None:
+        """Whether a project can be brought up here; before anything is armed or touched.
+
+        What is there of that name would be removed with it, so there must be nothing.
+
+        Args:
+            project: Its name, where it is not one of its own.
+
+        Raises:
+            Unsupported: if there is no Docker Compose.
+            EngineSilent: if the engine does not answer.
+            Refused: if there is something of that name already.
+        """
+        Compose.command()
+        engine = Engine(surroundings())
+        label = {"label": f"{teardown.PROJECT}={project or 'gameday'}"}
+        found = [
+            *await engine.call("containers", all=True, filters=label),
+            *await engine.call("networks", filters=label),
+            *((await engine.call("volumes", filters=label)).get("Volumes") or ()),
+        ]
+        if project and found:
+            raise Refused(
+                f"there is something of a Compose project {project!r} already, "
+                "and it is not ours to remove",
+                hint="Leave `compose` and `app` out to attach to it, or choose another `project`.",
+            )
+
+    @classmethod
     async def up(
         cls,
         ref: SandboxRef,
@@ -125,24 +154,18 @@ class DockerSandbox(Sandbox):
         """Bring a Compose project up, and wait until each container of it that can be hit is well.
 
         Args:
-            ref: From `plan_ref`, with ``bring_up``.
+            ref: From `plan_ref`, with ``bring_up``, after `preflight`.
             files: Its Compose files.
             replicas: How many containers of a service, where others than the files say.
             environment: Variables to add, by service.
             log_dir: Where goes what Compose says.
 
         Raises:
-            Refused: if such a project is there already, or no service opted in.
+            Refused: if no service opted in.
             SandboxError: if a container does not become healthy, with the end of its log.
                 Nothing is left then.
         """
         box = cls(ref)
-        label = {"label": f"{teardown.PROJECT}={box.project}"}
-        if await box.engine.call("containers", all=True, filters=label):
-            raise Refused(
-                f"a Compose project {box.project!r} is there already, and it is not ours to remove",
-                hint="Leave `compose` out to attach to it, or choose another `project`.",
-            )
         marks = {"GAMEDAY_HELPER": box.tag, **box.where}
         every = [*files, *_changed(environment or {}, log_dir)]
         compose = Compose(box.project, every, marks, log_dir / "compose.log")

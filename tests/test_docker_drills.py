@@ -1,0 +1,199 @@
+"""Whole drills on a real Docker Engine, through the command: the shop from its Compose file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gameday.drills.folder import list_drills
+from gameday.drills.journal import read_journal
+from gameday.drills.undo_log import read_undo_log
+from gameday.injectors.sandbox import process
+from gameday.scoring import events
+from tests import engine
+from tests.commands import Terminal, no_traceback, wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+
+QUICK = """\
+apiVersion: gameday/v1
+name: quick
+title: One api container dies
+duration: 20s
+stabilise: 1s
+sandbox: {kind: docker, app: shop}
+slis:
+  availability: {path: /products, every: 100ms, timeout: 500ms, good: "status < 500", over: 1s}
+steady_state: {availability: ">= 99%"}
+hypotheses:
+  - {id: mitigated, claim: It is mitigated., expect: time_to_mitigate <= 15s}
+faults:
+  - {at: 500ms, inject: process.kill, target: {service: api, count: 1}}
+fixers: {scripted: {reaction: 500ms, steps: ["wait 1s", "restart {{ unhealthy.api }}", resolve]}}
+"""
+
+
+class Docker:
+    """The engine as an outsider sees it."""
+
+    def __init__(self, where: dict[str, str]) -> None:
+        self.where = where
+        self._environment = os.environ | where
+
+    def say(self, *words: str) -> str:
+        done = subprocess.run(
+            ["docker", *words], env=self._environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout.strip()
+
+    def left(self) -> dict[str, list[str]]:
+        """Containers, networks and volumes that there are."""
+        return {
+            "containers": sorted(self.say("ps", "-aq").split()),
+            "networks": sorted(self.say("network", "ls", "-q").split()),
+            "volumes": sorted(self.say("volume", "ls", "-q").split()),
+        }
+
+
+@pytest.fixture
+def outside(docker: dict[str, str]) -> Docker:
+    return Docker(docker)
+
+
+@pytest.fixture
+def shop(
+    terminal: Terminal, outside: Docker, base_image: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Terminal]:
+    """A terminal in which the shop can be brought up; nothing of it may stay."""
+    before = outside.left()
+    for name, value in outside.where.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GAMEDAY_SHOP_BASE", base_image)
+    monkeypatch.setenv("PATH", engine.compose())
+    (terminal.cwd / "quick.yaml").write_text(QUICK)
+    yield terminal
+    for run in terminal.running:
+        run.end()
+    wait_until(lambda: outside.left() == before, "nothing of the drill is left on the engine")
+    for drill in list_drills(terminal.cwd):
+        read = read_undo_log(drill.undo, drill.recovery)
+        assert not read.outstanding
+        assert not process.find_by_environment("GAMEDAY_SANDBOX", drill.id)
+        assert not process.find_by_environment("GAMEDAY_HELPER", drill.id)
+
+
+def journal(terminal: Terminal) -> list[Any]:
+    (drill,) = list_drills(terminal.cwd)
+    return list(read_journal(drill.journal).events)
+
+
+def test_a_scenario_runs_on_docker_from_the_same_file(shop: Terminal) -> None:
+    done = shop.gameday("run", "api-node-failure", "--sandbox", "docker", "--seed", "1")
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 1, done.stdout + done.stderr  # one hypothesis is refuted, as locally
+    (drill,) = list_drills(shop.cwd)
+    found = json.loads(drill.debrief("json").read_text())
+    (injection,) = found["injections"]
+    assert injection["fault"] == "process.kill"
+    assert injection["how"] == "taken-over"
+    (incident,) = found["incidents"]
+    assert incident["timings"]["time_to_mitigate"]["state"] == "measured"
+    verdicts = {each["id"]: each["verdict"] for each in found["hypotheses"]}
+    assert set(verdicts.values()) == {"supported", "refuted"}
+    assert verdicts["stays-available"] == "refuted"
+
+
+def test_what_people_do_with_docker_is_seen(shop: Terminal, outside: Docker) -> None:
+    """Somebody restarts the container by `docker`, and is taken for a fixer."""
+    run = shop.start("quick.yaml", "--fixers", "people")
+    dead = ""
+    for _ in range(300):
+        dead = outside.say("ps", "-aq", "--filter", "status=exited", "--filter", "name=-api-")
+        if dead:
+            break
+        time.sleep(0.1)
+    assert dead
+    time.sleep(1.0)
+    outside.say("start", dead)
+    time.sleep(2.0)
+    shop.say("resolve", "done")
+    assert run.wait(within=60) == 3, run.said()  # nobody was told, so nothing was detected
+    assert "fixer started api-" in run.said()
+    changes = [e for e in journal(shop) if isinstance(e, events.SandboxChanged) and e.by]
+    assert [(e.action, e.by) for e in changes] == [("start", "fixer")]
+    assert "with Docker" in changes[0].detail
+
+
+@pytest.mark.parametrize("stage", ["bringing up", "in force"])
+def test_a_runner_that_is_killed_leaves_nothing(
+    shop: Terminal, outside: Docker, stage: str
+) -> None:
+    before = outside.left()
+    run = shop.start("quick.yaml", "--fixers", "people")
+    if stage == "bringing up":
+        wait_until(lambda: outside.left() != before, "something comes up", within=30)
+    else:
+        exited = ("ps", "-aq", "--filter", "status=exited", "--filter", "name=-api-")
+        wait_until(lambda: bool(outside.say(*exited)), "the fault is in force", within=60)
+    run.process.send_signal(signal.SIGKILL)
+    begun = time.monotonic()
+    (drill,) = list_drills(shop.cwd)
+    wait_until(
+        lambda: not read_undo_log(drill.undo, drill.recovery).outstanding, "undone", within=20
+    )
+    undone = [
+        each for each in read_undo_log(drill.undo, drill.recovery).undone if each.id != "sandbox"
+    ]
+    assert not undone or undone[-1].wall - (time.time() - (time.monotonic() - begun)) < 2.0
+    assert shop.gameday("debrief", drill.id).returncode == 0
+
+
+def test_a_project_that_is_there_already_is_refused(
+    shop: Terminal, outside: Docker, base_image: str
+) -> None:
+    text = QUICK.replace("app: shop}", "app: shop, project: not-ours}")
+    (shop.cwd / "quick.yaml").write_text(text)
+    made = outside.say(
+        *("run", "-d", "--label", "com.docker.compose.project=not-ours", base_image, "sleep", "60")
+    )
+    try:
+        done = shop.gameday("run", "quick.yaml")
+        no_traceback(done.stdout, done.stderr)
+        assert "not ours to remove" in done.stdout + done.stderr
+        assert outside.say("inspect", "-f", "{{.State.Running}}", made) == "true"
+    finally:
+        outside.say("rm", "-fv", made)
+
+
+def test_what_did_not_opt_in_is_no_target(shop: Terminal, outside: Docker, base_image: str) -> None:
+    """Attached by a label: a container with it, but without the opt-in, does not exist for a drill."""
+    text = QUICK.replace("app: shop}", "label: app=mine}").replace("service: api", "service: web")
+    (shop.cwd / "quick.yaml").write_text(text)
+    run = ("run", "-d", "--label", "app=mine", "--label", "gameday.service=web")
+    made = outside.say(*run, base_image, "sleep", "60")
+    try:
+        done = shop.gameday("run", "quick.yaml", "--dry-run")
+        no_traceback(done.stdout, done.stderr)
+        assert done.returncode == 2
+        assert "matches nothing" in done.stderr
+    finally:
+        outside.say("rm", "-fv", made)
+
+
+def test_an_engine_that_is_not_there_is_told(
+    shop: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{shop.cwd}/no.sock")
+    done = shop.gameday("run", "quick.yaml")
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "does not answer" in done.stdout + done.stderr
+    assert "docker info" in done.stdout + done.stderr
