@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from gameday.injectors.fault import Evidence, Fault, Injection, LinkTarget, choose_links
 from gameday.injectors.sandbox.base import Sandbox, Toxic
 from gameday.injectors.undo import RemoveToxic
-from gameday.injectors.units import show_duration, show_rate
+from gameday.injectors.units import show_duration, show_rate, show_share
 
 __all__ = ["LinkFault"]
 
@@ -25,6 +25,7 @@ _SHOW: dict[str, Callable[[float], str]] = {
     "delay": show_duration,
     "jitter": show_duration,
     "rate": show_rate,
+    "share": show_share,
 }
 
 
@@ -61,18 +62,22 @@ class LinkFault(Fault):
 
     async def inject(self, box: Sandbox, injection: Injection) -> None:
         """Put the toxic on the link."""
-        await box.links.add(
+        await box.part(self.needs[0]).add(
             injection.target, Toxic(self.toxic, injection.tag, injection.parameters)
         )
 
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
-        """Ask the link's proxy what is in force."""
-        ours = [t for t in await box.links.toxics(injection.target) if t.tag == injection.tag]
+        """Ask what is in force on the link: its proxy, or the kernel."""
+        ours = [
+            t
+            for t in await box.part(self.needs[0]).toxics(injection.target)
+            if t.tag == injection.tag
+        ]
         if not ours:
-            seen = f"the proxy of {injection.target} reports no {self.toxic} of ours"
+            seen = f"{injection.target} has no {self.toxic} of ours"
             return Evidence(False, False, seen, box.now())
         figures = ", ".join(
             f"{k} {_SHOW.get(k, str)(v)}" for k, v in ours[0].parameters.items() if v
         )
         what = f"{ours[0].kind} ({figures})" if figures else ours[0].kind
-        return Evidence(True, True, f"the proxy of {injection.target} reports {what}", box.now())
+        return Evidence(True, True, f"{injection.target} has {what}", box.now())

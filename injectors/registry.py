@@ -33,6 +33,8 @@ BUILT_IN: tuple[str, ...] = (
     "net.blackhole",
     "net.reset",
     "net.bandwidth",
+    "net.loss",
+    "net.partition",
 )
 
 _PACKAGE = "gameday.injectors.faults"

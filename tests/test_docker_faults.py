@@ -28,6 +28,9 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "process.crashloop": {"uptime": "300ms"},
     "cpu.burn": {"workers": 3},
     "disk.fill": {"leave": "64KiB"},
+    "net.latency": {"delay": "50ms"},
+    "net.bandwidth": {"rate": "1Mbit/s"},
+    "net.loss": {"share": "10%"},
 }
 KINDS_HERE = [
     kind
@@ -127,7 +130,9 @@ def box(containers: Containers) -> DockerSandbox:
 
 
 def make(kind: str, **parameters: object) -> Fault:
-    given = {"target": {"slot": "back-1"}} | PARAMETERS.get(kind, {}) | parameters
+    needs = set(registry.fault_class(kind).needs)
+    target = {"link": "front->back-1"} if needs & {"links", "packets"} else {"slot": "back-1"}
+    given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
     return registry.fault_class(kind).model_validate(given)
 
 

@@ -45,7 +45,7 @@ def make(kind: str, target: Mapping[str, object], **parameters: object) -> Fault
 
 
 def on_links(kind: str) -> bool:
-    return "links" in registry.fault_class(kind).needs
+    return not {"links", "packets"}.isdisjoint(registry.fault_class(kind).needs)
 
 
 def name_of(value: object) -> str:

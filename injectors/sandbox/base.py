@@ -97,9 +97,10 @@ class Toxic(msgspec.Struct, frozen=True):
     """One network fault in force on one link.
 
     Attributes:
-        kind: ``latency``, ``blackhole``, ``reset`` or ``bandwidth``.
+        kind: ``latency``, ``blackhole``, ``reset`` or ``bandwidth``; on packets also
+            ``loss`` and ``partition``.
         tag: The injection's tag; its name on the link.
-        parameters: SI units: ``delay``/``jitter`` in s, ``rate`` in bit/s.
+        parameters: SI units: ``delay``/``jitter`` in s, ``rate`` in bit/s, ``share`` of 1.
     """
 
     kind: str
@@ -163,7 +164,7 @@ class Holds(Protocol):
 
 
 class Links(Protocol):
-    """The part ``links``."""
+    """The parts ``links``, and ``packets`` where faults act on single packets as well."""
 
     async def add(self, link: str, toxic: Toxic) -> None:
         """Put a network fault on a link; new and open connections are hit."""
@@ -266,7 +267,7 @@ class Sandbox(abc.ABC):
 
     Attributes:
         ref: How to find it again.
-        parts: What it can do: ``processes``, ``holds``, ``links``, ``cpu``, ``memory``, ``disk``,
+        parts: What it can do: ``processes``, ``holds``, ``links``, ``packets``, ``cpu``, ``memory``, ``disk``,
             ``hands``, ``channels``; third parties may add their own.
         drill: Id of the drill that uses it now; the first part of every tag.
     """

@@ -28,6 +28,7 @@ def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, An
         "processes": FakeProcesses,
         "holds": FakeHolds,
         "links": FakeLinks,
+        "packets": FakeLinks,
         "cpu": FakeCpu,
         "memory": FakeMemory,
         "disk": FakeDisk,

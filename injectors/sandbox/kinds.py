@@ -40,10 +40,10 @@ KINDS: dict[str, Kind] = {
     "docker": Kind(
         f"{_HERE}.docker.driver",
         "DockerSandbox",
-        _EVERY - {"links"},
+        _EVERY | {"packets"},
         ("docker.api.client", "docker.errors", "docker.utils", "requests.exceptions"),
     ),
-    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY),
+    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | {"packets"}),
 }
 
 

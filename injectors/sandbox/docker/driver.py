@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from gameday.injectors.errors import Refused, SandboxError
-from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox import netns, process
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.docker import changes, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
@@ -190,7 +190,10 @@ class DockerSandbox(Sandbox):
             why = await box._why_not_here()
         except SandboxError:
             return box  # undo steps find that out, and say it
-        return cls(ref, dict.fromkeys(parts.HOST_PARTS, why)) if why else box
+        lacks = dict.fromkeys(parts.HOST_PARTS, why) if why else {}
+        if not why and (programs := netns.lacking()):
+            lacks = dict.fromkeys(("links", "packets"), programs)
+        return cls(ref, lacks)
 
     async def _why_not_here(self) -> str:
         """Why the processes of the containers cannot be acted on from here; empty if they can."""
@@ -261,14 +264,16 @@ class DockerSandbox(Sandbox):
         return links_of(await self.containers())
 
     async def fingerprint(self, slot: str) -> Mapping[str, str]:
-        """What a fault could have changed at a slot, without identity."""
+        """What a fault could have changed at a slot or link, without identity."""
+        if "->" in slot:
+            return {"toxics": _show(await self.links.toxics(slot)) if "links" in self.parts else ""}
         container = await self.find(slot)
         if container is None:
             return {"container": "none"}
         return {
             "state": container.state,
-            "configuration": _show(_without(container.inspected["Config"], "Hostname", "Image")),
-            "resources": _show(container.inspected["HostConfig"]),
+            **_each(container.inspected["Config"], "configuration", "Hostname", "Image"),
+            **_each(container.inspected["HostConfig"], "host configuration"),
             "networks": _show(_networks(container)),
             "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
             "holds": _show(parts.holds_on(slot, self.tag)),
@@ -276,10 +281,12 @@ class DockerSandbox(Sandbox):
         }
 
     def _of_the_host(self, container: Container) -> dict[str, str]:
-        if self._lacks or not self.engine.near or container.process is None:
+        if "cpu" in self._lacks or not self.engine.near or container.process is None:
             return {}
         masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
         found = {"cpus": _show(sorted(masks))}
+        if "links" in self.parts:
+            found["network"] = _show(sorted(netns.Namespace(container.process.pid).rules()))
         limit, _ = parts.memory_files(container.process.pid)
         found["memory"] = limit.read_text().strip() if limit.exists() else ""
         try:
@@ -450,8 +457,10 @@ def _mount(mount: Mapping[str, Any]) -> str:
     return f"{mount['Type']} {mount.get('Name') or mount.get('Source', '')} {mount['Destination']}"
 
 
-def _without(found: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if key not in keys}
+def _each(found: Mapping[str, Any], title: str, *but: str) -> dict[str, str]:
+    """Each setting by itself, so that a difference can be read; those that are not set are left out."""
+    set_ = {key: value for key, value in found.items() if value and key not in but}
+    return {f"{title} {key}": _show(value) for key, value in set_.items()}
 
 
 def _show(value: object) -> str:

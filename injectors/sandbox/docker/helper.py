@@ -11,7 +11,6 @@ everybody who would end it (the drill's runner and its watchdog) is gone.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import msgspec
 
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.owners import Owners
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["Burn", "Crash", "Order", "start_helper"]
@@ -90,40 +90,7 @@ def start_helper(
     return who
 
 
-class _Owners:
-    """Whoever has to be there for us to go on."""
-
-    def __init__(self, owners: Sequence[ProcessId]) -> None:
-        self._poll = select.poll()
-        self._left = 0
-        self._bound = bool(owners)
-        for owner in owners:
-            try:
-                pidfd = os.pidfd_open(owner.pid)
-            except OSError:
-                continue
-            if process.is_alive(owner):
-                self._poll.register(pidfd, select.POLLIN)
-                self._left += 1
-            else:
-                os.close(pidfd)
-
-    def wait(self, seconds: float) -> None:
-        """Return after so many seconds; ends this process once the last owner is gone."""
-        deadline = time.monotonic() + seconds
-        while True:
-            if self._bound and not self._left:
-                os._exit(0)
-            rest = deadline - time.monotonic()
-            if rest <= 0:
-                return
-            for pidfd, _ in self._poll.poll(rest * 1000):
-                self._poll.unregister(pidfd)
-                os.close(pidfd)
-                self._left -= 1
-
-
-def _crash(order: Crash, owners: _Owners) -> None:
+def _crash(order: Crash, owners: Owners) -> None:
     import docker.errors
     from docker.api.client import APIClient
     from docker.utils import kwargs_from_env
@@ -144,7 +111,7 @@ def _crash(order: Crash, owners: _Owners) -> None:
             continue
 
 
-def _burn(order: Burn, owners: _Owners) -> None:
+def _burn(order: Burn, owners: Owners) -> None:
     os.sched_setaffinity(0, [order.cpu])
     workers = [
         subprocess.Popen([sys.executable, "-I", "-S", "-c", _PROGRAM], preexec_fn=_end_with_parent)
@@ -163,7 +130,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Carry out the order of the command line."""
     job = msgspec.json.decode(sys.argv[1], type=_Job)
-    owners = _Owners(job.owners)
+    owners = Owners(job.owners)
     match job.order:
         case Crash():
             _crash(job.order, owners)

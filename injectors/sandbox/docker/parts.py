@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HOST_PARTS", "data_folder", "holds_on", "make_parts", "memory_files"]
 
-HOST_PARTS = ("cpu", "memory", "disk")
+HOST_PARTS = ("cpu", "memory", "disk", "links", "packets")
 """Parts that act on processes of the engine's machine."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -34,11 +34,14 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def make_parts(box: DockerSandbox) -> dict[str, Any]:
     """Every part, by name."""
     from gameday.injectors.sandbox.docker.hands import Hands
+    from gameday.injectors.sandbox.docker.links import Links
 
-    processes = Processes(box)
+    processes, links = Processes(box), Links(box)
     return {
         "processes": processes,
         "holds": processes,
+        "links": links,
+        "packets": links,
         "cpu": Cpu(box),
         "memory": Memory(box),
         "disk": Disk(box),

@@ -14,7 +14,7 @@ ClearHold
     The hold was there: ``put-back``. Else as StartSlot.
 RestoreAffinity, RestoreLimit
     As on a local sandbox; a limit is that of the container's control group.
-EndHelpers, DeleteFile
+RemoveToxic, EndHelpers, DeleteFile
     It was there: ``put-back``; else ``nothing``.
 TearDown
     A project that was brought up for the sandbox is removed: ``put-back``; else ``nothing``.
@@ -29,7 +29,7 @@ import anyio
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox import disk, process
-from gameday.injectors.sandbox.docker import teardown
+from gameday.injectors.sandbox.docker import links, teardown
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
@@ -39,6 +39,7 @@ from gameday.injectors.undo import (
     EndHelpers,
     Outcome,
     ProcessId,
+    RemoveToxic,
     RestoreAffinity,
     RestoreLimit,
     SignalProcess,
@@ -81,6 +82,9 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             return await _restore_affinity(step, box)
         case DeleteFile():
             return await _delete(step, box)
+        case RemoveToxic(link, tag):
+            found = await links.clear(link, tag, box)
+            return was_there(found, "it was taken off the link", "nothing of ours was on it")
     raise SandboxError(f"a Docker sandbox cannot undo {type(step).__name__}")
 
 
