@@ -84,7 +84,8 @@ _ACTS_THROUGH = {
     "cpu": "CPU affinity, and busy processes beside it",
     "memory": "the target's control group, or else `prlimit` on it",
     "disk": "a file on the slot's own disk",
-    "links": "the link's proxy",
+    "links": "the link's proxy; on Docker, its packets",
+    "packets": "the link's packets, in the containers' own networks (Docker)",
 }
 
 
@@ -127,16 +128,21 @@ _COMMON = ("at", "lasts", "inject", "target")
 
 
 def _default(value: dict[str, Any]) -> str:
-    return f"`{value['default']}`" if "default" in value else "required"
+    return f"`{_written(value['default'])}`" if "default" in value else "required"
 
 
 def _fault_example(kind: str, schema: dict[str, Any]) -> str:
-    target = "{link: api->store}" if "links" in fault_class(kind).needs else "{service: api}"
+    on_link = not {"links", "packets"}.isdisjoint(fault_class(kind).needs)
+    target = "{link: api->store}" if on_link else "{service: api}"
     own = [(k, v) for k, v in schema["properties"].items() if k not in _COMMON]
-    examples = {"delay": "300ms", "rate": "64kbit/s"}
-    given = "".join(f", {k}: {v.get('default', examples.get(k))}" for k, v in own)
+    examples = {"delay": "300ms", "rate": "64kbit/s", "share": "10%"}
+    given = "".join(f", {k}: {_written(v.get('default', examples.get(k)))}" for k, v in own)
     entry = f"  - {{at: 10s, inject: {kind}, target: {target}{given}}}"
     return f"```yaml\nfaults:\n{entry}\n```"
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def commands_page() -> str:
@@ -419,12 +425,13 @@ def _try_part(part: dict[str, Any], file: Path) -> None:
         file.write_text(_within_whole(part, {"app": "shop"}), encoding="utf-8")
         load_scenario(file)
     except GamedayError:
-        file.write_text(_within_whole(part, {"file": "sandbox.yaml"}), encoding="utf-8")
-        try:
-            load_scenario(file)
-            return
-        except GamedayError:
-            pass  # what is wrong in the shop is the better answer
+        for other in ({"kind": "docker", "app": "shop"}, {"file": "sandbox.yaml"}):
+            file.write_text(_within_whole(part, other), encoding="utf-8")
+            try:
+                load_scenario(file)
+                return
+            except GamedayError:
+                pass  # what is wrong in the shop is the better answer
         raise
 
 

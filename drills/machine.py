@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from gameday.injectors.registry import BUILT_IN, describe
+from gameday.injectors.sandbox.kinds import KINDS
 
 __all__ = ["Fact", "facts", "faults", "local_lacks"]
 
@@ -23,12 +24,14 @@ class Fact(msgspec.Struct, frozen=True):
     Attributes:
         fine: False: something cannot be done here; ``means`` says what follows.
         found: What was found.
+        needed: False for what only one kind of sandbox needs that many do without.
     """
 
     name: str
     fine: bool
     found: str
     means: str = ""
+    needed: bool = True
 
 
 def facts() -> Iterator[Fact]:
@@ -49,6 +52,8 @@ def facts() -> Iterator[Fact]:
         yield _memory()
         yield _cpus()
         yield _pidfd()
+        yield _network()
+    yield _docker()
     yield _writable("this folder", Path.cwd())
     yield _state()
     yield _load()
@@ -66,11 +71,13 @@ def local_lacks() -> dict[str, str]:
 
 
 def faults() -> Iterator[Fact]:
-    """Every built-in kind of fault, and whether a local sandbox on this machine can do it."""
+    """The kinds of fault that a local sandbox can do, and whether it can on this machine."""
     from gameday.injectors.registry import fault_class
 
     lacking = local_lacks()
     for kind in BUILT_IN:
+        if not set(fault_class(kind).needs) <= KINDS["local"].parts:
+            continue  # of another kind of sandbox
         missing = [part for part in fault_class(kind).needs if part in lacking]
         why = f"{missing[0]}: {lacking[missing[0]]}" if missing else ""
         yield Fact(kind, not missing, describe(kind), why)
@@ -118,6 +125,31 @@ def _pidfd() -> Fact:
     except (AttributeError, OSError) as error:
         return Fact("pidfd", False, str(error), "The watchdog needs Linux 5.3 or later.")
     return Fact("pidfd", True, "processes are signalled without mistaking one for another")
+
+
+def _network() -> Fact:
+    from gameday.injectors.sandbox import netns
+
+    why = netns.lacking() or ("" if os.geteuid() == 0 else "it takes root")
+    found = why or "iptables and tc, in the containers' own networks"
+    return Fact("packets", not why, found, "Network faults on Docker are refused.", False)
+
+
+def _docker() -> Fact:
+    import anyio
+
+    from gameday.injectors.errors import GamedayError
+    from gameday.injectors.sandbox.docker.compose import Compose
+    from gameday.injectors.sandbox.docker.engine import Engine, surroundings
+
+    engine = Engine(surroundings())
+    try:
+        version = anyio.run(engine.call, "version")
+        Compose.command()
+    except GamedayError as error:
+        return Fact("Docker", False, error.message, "Scenarios on Docker are refused.", False)
+    where = "" if engine.near else f" at {engine.address}"
+    return Fact("Docker", True, f"Engine {version['Version']}{where}, and Docker Compose")
 
 
 def _writable(name: str, path: Path) -> Fact:

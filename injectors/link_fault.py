@@ -63,7 +63,7 @@ class LinkFault(Fault):
     async def inject(self, box: Sandbox, injection: Injection) -> None:
         """Put the toxic on the link."""
         await box.part(self.needs[0]).add(
-            injection.target, Toxic(self.toxic, injection.tag, injection.parameters)
+            injection.target, Toxic(self.toxic, injection.tag, _figures(injection.parameters))
         )
 
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
@@ -81,3 +81,7 @@ class LinkFault(Fault):
         )
         what = f"{ours[0].kind} ({figures})" if figures else ours[0].kind
         return Evidence(True, True, f"{injection.target} has {what}", box.now())
+
+
+def _figures(parameters: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in parameters.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -143,3 +144,135 @@ def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Co
     run(law, Trial(box, make(kind), patience=30.0))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
+
+
+# What is seen from outside: packets, counted and timed by programs that know nothing of us.
+
+PEER = """
+import socket, threading
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+u.bind(("0.0.0.0", 9000))
+count = 0
+def datagrams():
+    global count
+    while True:
+        data, sender = u.recvfrom(2000)
+        if data == b"echo":
+            u.sendto(data, sender)
+        elif data == b"count":
+            u.sendto(str(count).encode(), sender)
+        else:
+            count += 1
+threading.Thread(target=datagrams, daemon=True).start()
+server = socket.create_server(("0.0.0.0", 9001))
+while True:
+    client, _ = server.accept()
+    buffer = bytearray(1 << 16)
+    while client.recv_into(buffer):
+        pass
+    client.sendall(b"x")
+    client.close()
+"""
+MEASURE = """
+import socket, statistics, sys, time
+peer, what = sys.argv[1], sys.argv[2]
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.settimeout(1.0)
+
+def ask(word):
+    for _ in range(100):
+        try:
+            u.sendto(word, (peer, 9000))
+            return u.recv(100)
+        except (PermissionError, TimeoutError):
+            pass  # lost
+
+if what == "loss":
+    before = int(ask(b"count"))
+    for number in range(20000):
+        try:
+            u.sendto(b"packet", (peer, 9000))
+        except PermissionError:
+            pass  # how the kernel tells a sender of datagrams that one was dropped on its way out
+        if number % 50 == 0:
+            time.sleep(0.002)
+    time.sleep(0.5)
+    print(1 - (int(ask(b"count")) - before) / 20000)
+elif what == "delay":
+    found = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        ask(b"echo")
+        found.append(time.perf_counter() - begun)
+        time.sleep(0.01)
+    print(statistics.median(found) / 2)
+else:
+    with socket.create_connection((peer, 9001)) as stream:
+        begun = time.perf_counter()
+        stream.sendall(bytes(500000))
+        stream.shutdown(socket.SHUT_WR)
+        stream.recv(1)
+        print(500000 * 8 / (time.perf_counter() - begun))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "what", "asked"),
+    [
+        ("net.latency", {"delay": "50ms"}, "delay", 0.05),
+        ("net.loss", {"share": "10%"}, "loss", 0.1),
+        ("net.bandwidth", {"rate": "1Mbit/s"}, "rate", 1e6),
+    ],
+)
+def test_what_was_asked_is_what_is_measured(
+    kind: str,
+    given: dict[str, object],
+    what: str,
+    asked: float,
+    box: DockerSandbox,
+    containers: Containers,
+) -> None:
+    front, back, *_ = containers.names
+    containers.docker("exec", "--detach", back, "python3", "-c", PEER)
+    container = run(box.find, "back-1")
+    assert container is not None
+    address = container.addresses[containers.network]
+
+    def measure() -> float:
+        return float(containers.docker("exec", front, "python3", "-c", MEASURE, address, what))
+
+    time.sleep(0.5)
+    assert not asked * 0.5 < measure() < asked * 2
+    trial = Trial(box, make(kind, **given), patience=30.0)
+    ((injection, _),) = run(trial.inject)
+    try:
+        assert measure() == pytest.approx(asked, rel=0.1)
+    finally:
+        run(trial.undo, [injection])
+    assert not asked * 0.5 < measure() < asked * 2
+
+
+@pytest.mark.parametrize("kind", ["net.latency", "process.crashloop", "cpu.burn"])
+def test_a_helper_ends_when_its_drill_is_gone(kind: str, containers: Containers) -> None:
+    """Runner and watchdog dead, nobody to undo: what needs a helper ends by itself."""
+    ref = DockerSandbox.plan_ref("orphan", label=containers.mark, where=containers.where)
+    owner = subprocess.Popen(["sleep", "60"])
+    who = process.process_id(owner.pid)
+    assert who is not None
+    made = run(DockerSandbox.connect, ref)
+    made.owners = (who,)
+    trial = Trial(made, make(kind), patience=30.0)
+    image = run(trial.image)
+    ((injection, _),) = run(trial.inject)
+    assert process.find_by_environment("GAMEDAY_SANDBOX", "orphan")
+    owner.kill()
+    owner.wait()
+    deadline = time.monotonic() + 5
+    while process.find_by_environment("GAMEDAY_SANDBOX", "orphan"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    evidence = run(trial.fault.look, made, injection)
+    assert not evidence.in_force
+    run(trial.undo, [injection])
+    run(trial.expect, image)

@@ -35,6 +35,7 @@ KINDS = registry.known_kinds(third_party=True)
 EXAMPLES: dict[str, dict[str, Any]] = {
     "net.latency": {"delay": "300ms", "jitter": "20ms"},
     "net.bandwidth": {"rate": "64kbit/s"},
+    "net.loss": {"share": "10%"},
 }
 
 
@@ -153,7 +154,10 @@ def test_a_fault_says_what_it_is(kind: str) -> None:
     for name, shown in schema["properties"].items():
         if name != "target":
             assert shown["description"].endswith("."), name
-            assert isinstance(shown.get("default", ""), str) or shown["type"] == "integer"
+            assert isinstance(shown.get("default", ""), str) or shown["type"] in (
+                "integer",
+                "boolean",
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)

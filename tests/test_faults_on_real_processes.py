@@ -27,6 +27,7 @@ from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
+from gameday.injectors.sandbox.kinds import KINDS
 from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import ProcessId, RestoreLimit, TearDown
@@ -97,7 +98,14 @@ def make(kind: str, **parameters: object) -> Fault:
     return registry.fault_class(kind).model_validate(given)
 
 
-@pytest.fixture(params=registry.known_kinds())
+HERE = [
+    kind
+    for kind in registry.known_kinds()
+    if set(registry.fault_class(kind).needs) <= KINDS["local"].parts
+]
+
+
+@pytest.fixture(params=HERE)
 def fault(request: pytest.FixtureRequest, box: LocalSandbox) -> Fault:
     return make(request.param)
 

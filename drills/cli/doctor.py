@@ -15,7 +15,10 @@ __all__ = ["doctor"]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine can and cannot do, and why. Nothing is changed."""
+    """Say what this machine can and cannot do, and why. Nothing is changed.
+
+    Exit code: 0, or 3 if the local sandbox lacks something here; Docker may be missing.
+    """
     from gameday.drills import machine
 
     found, kinds = list(machine.facts()), list(machine.faults())
@@ -33,7 +36,7 @@ def doctor(as_json: bool) -> None:
         click.echo(
             f"\n{'Everything works here.' if not missing else f'{missing} cannot be done here.'}"
         )
-    if any(not fact.fine for fact in found):
+    if any(not fact.fine and fact.needed for fact in found):
         sys.exit(3)
 
 

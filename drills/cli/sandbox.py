@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -57,41 +55,38 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.argument("declaration", default="shop")
+@click.option(
+    "--kind",
+    type=click.Choice(["local", "docker"]),
+    default="local",
+    show_default=True,
+    help="Of processes, or of containers.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Leave it standing; `sandbox down` ends it.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Folder of logs.")
-def up(declaration: str, detach: bool, logs: Path | None) -> None:
-    """Bring up DECLARATION: a YAML file, or a shipped application (shop)."""
+def up(declaration: str, kind: str, detach: bool, logs: Path | None) -> None:
+    """Bring up DECLARATION: a YAML file, a Compose file, or a shipped application (shop)."""
     import anyio
 
-    from gameday.injectors.sandbox.process import process_id
-    from gameday.scenarios.load import load_cluster
-    from gameday.scenarios.sandboxes import APPS, app_declaration
-
-    path = app_declaration(declaration) if declaration in APPS else Path(declaration)
-    loaded = load_cluster(path)
-    tag = f"{loaded.value.name}-{secrets.token_hex(3)}"
-    log_dir = (logs or Path(".gameday") / "sandboxes" / tag).absolute()
-    log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    me = process_id(os.getpid())
-
-    async def bring_up() -> None:
+    async def bring_up() -> Any:
         from gameday.drills.briefing import slot_table
-        from gameday.injectors.sandbox.local.driver import LocalSandbox
+        from gameday.drills.productions import standing
 
-        ref = LocalSandbox.plan_ref(None, tag)
-        owners = [] if detach or me is None else [me]
-        box = await LocalSandbox.up(
-            loaded.value, ref, log_dir=log_dir, owners=owners, folder=path.absolute().parent
-        )
+        box, log_dir = await standing.bring_up(kind, declaration, logs, detach=detach)
         _print(slot_table(await box.list_slots()))
         click.echo(f"\nLogs: {log_dir}")
+        return box
 
-    anyio.run(bring_up)
+    box = anyio.run(bring_up)
     if detach:
         click.echo("It stands until `gameday sandbox down`.")
         return
     click.echo("It stands until you press Ctrl-C.")
     signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    if kind == "docker":  # a supervisor sees for itself that we are gone
+        from gameday.injectors.undo import TearDown
+
+        anyio.run(box.run_step, TearDown(box.ref.options["tag"]))
 
 
 def _print(table: object) -> None:
@@ -112,6 +107,11 @@ def down(**options: Any) -> None:
     if any(drill.sandbox == ref for drill in running_drills()):
         raise UsageError(
             "this sandbox is that of a running drill", hint="`gameday abort` ends the drill."
+        )
+    if ref.options.get("brought up") == "no":
+        raise UsageError(
+            f"{ref.address} was not brought up by `gameday sandbox up`, so it is not ours to end",
+            hint=f"docker compose --project-name {ref.address} down",
         )
     _with(options, lambda box: box.run_step(TearDown(ref.options["tag"])))
     click.echo("It is down.")

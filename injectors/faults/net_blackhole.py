@@ -8,4 +8,4 @@ from gameday.injectors.link_fault import LinkFault
 class NetBlackhole(LinkFault, kind="net.blackhole", toxic="blackhole"):
     """Swallow whatever crosses a link: connections stay open and nothing arrives."""
 
-    excludes = ("net.blackhole", "net.reset")
+    excludes = ("net.blackhole", "net.reset", "net.partition")

@@ -13,7 +13,7 @@ class NetPartition(LinkFault, kind="net.partition", toxic="partition"):
     """Drop every packet between both ends of a link, or only those that leave its first end."""
 
     needs = ("packets",)
-    excludes = ("net.partition", "net.blackhole")
+    excludes = ("net.partition", "net.blackhole", "net.reset")
     one_way: Annotated[
         bool,
         Field(description="Drop only what goes from the link's first end to its second."),
