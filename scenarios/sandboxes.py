@@ -24,8 +24,8 @@ def app_declaration(app: str) -> Path:
 
 
 def app_compose(app: str) -> Path:
-    """The Compose file of a shipped application."""
-    return Path(__file__).parent / app / "compose.yaml"
+    """The Compose file of a shipped application; its build takes the packages from beside it."""
+    return Path(__file__).resolve().parent / app / "compose.yaml"
 
 
 def app_locustfile(app: str) -> Path:

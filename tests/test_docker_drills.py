@@ -76,7 +76,7 @@ def shop(
     before = outside.left()
     for name, value in outside.where.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("GAMEDAY_SHOP_BASE", base_image)
+    monkeypatch.setenv("SHOP_BASE", base_image)
     monkeypatch.setenv("PATH", engine.compose())
     (terminal.cwd / "quick.yaml").write_text(QUICK)
     yield terminal
