@@ -28,6 +28,7 @@ from gameday.drills.cli import COMMANDS, cli
 from gameday.injectors.errors import GamedayError
 from gameday.injectors.registry import BUILT_IN, fault_class
 from gameday.scenarios.catalog import CATALOGUE
+from gameday.scenarios.compose_file import read_compose
 from gameday.scenarios.first import write_first_scenario
 from gameday.scenarios.load import load_cluster, load_scenario
 from gameday.scenarios.model import Scenario
@@ -74,8 +75,8 @@ by default until the drill's end), what (`inject`), on whom (`target`), and its 
 [The scenario file](scenario-file.md#faults) says how targets are chosen; [write a
 fault](write-a-fault.md) how to add one; `gameday doctor` which of these this machine can do.
 
-All of them act on a sandbox of kind `local`. On `attached` processes, which were there before,
-only `process.kill` and `process.pause` work.
+On [Docker](docker.md) all of them work, on a sandbox of kind `local` all but `net.loss` and `net.partition`.
+On `attached` processes, which were there before, only `process.kill` and `process.pause` do.
 """
 
 _ACTS_THROUGH = {
@@ -407,6 +408,10 @@ def _refused(page: Path, block: Block, folder: Path) -> Iterator[str]:
             _keep_named(found, folder)
             file.write_text(block.text, encoding="utf-8")
             load_scenario(file)
+        elif any("image" in service for service in found.get("services", {}).values()):
+            compose = folder / "compose.yaml"
+            compose.write_text(block.text, encoding="utf-8")
+            read_compose(compose, {})
         elif "services" in found and "name" in found:
             file.write_text(block.text, encoding="utf-8")
             load_cluster(file)
