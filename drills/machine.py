@@ -148,6 +148,8 @@ def _docker() -> Fact:
         Compose.command()
     except GamedayError as error:
         return Fact("Docker", False, error.message, "Scenarios on Docker are refused.", False)
+    finally:
+        engine.close()
     where = "" if engine.near else f" at {engine.address}"
     return Fact("Docker", True, f"Engine {version['Version']}{where}, and Docker Compose")
 

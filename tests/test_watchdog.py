@@ -311,6 +311,11 @@ async def test_a_stopped_watchdog_is_no_excuse(scene: Scene) -> None:
     runner.kill()
     runner.wait()
     await until(lambda: "gameday recover" in state.outstanding_message())
+    for words in (("--help",), ("--version",), (), ("list",), ("catalog",)):  # whatever is asked
+        said = await anyio.run_process(
+            [sys.executable, "-m", "gameday", *words], cwd="/", check=False
+        )
+        assert b"gameday recover" in said.stderr, words
     (undone,) = await recover(scene.folder, by="recover")
     assert undone.outcome is Outcome.PUT_BACK
     os.kill(drill.watchdog.pid, signal.SIGCONT)  # it wakes, finds nothing to do, and ends

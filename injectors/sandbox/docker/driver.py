@@ -360,6 +360,10 @@ class DockerSandbox(Sandbox):
         """Carry out one undo step; see `undoing` for how each of them ends."""
         return await undoing.run_step(step, self)
 
+    async def aclose(self) -> None:
+        """Let go of the engine."""
+        self.engine.close()
+
     @classmethod
     def by_hand(cls, step: Step, ref: SandboxRef) -> str:
         """With Docker's own command, where there is one."""

@@ -6,6 +6,7 @@ The SDK is imported with the first call, as that takes a third of a second.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -108,7 +109,13 @@ class Engine:
         finally:
             stream.close()
 
+    def close(self) -> None:
+        """Let go of its connections; harmless to repeat."""
+        if "_client" in vars(self):
+            self._client.close()
+
     def _call(self, method: str, *given: Any, **options: Any) -> Any:
+        self._look_for_socket()
         import docker.errors
         import requests.exceptions
         import urllib3.exceptions
@@ -127,6 +134,18 @@ class Engine:
             raise self._silent(str(error)) from None
         except silent as error:
             raise self._silent(str(error)) from None
+
+    def _look_for_socket(self) -> None:
+        """Spare the SDK a call that must fail: it would leave a socket open behind it."""
+        if not self.near or "_client" in vars(self):
+            return
+        path = self.address.removeprefix("unix://")
+        try:
+            there = stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - a string is wanted
+        except OSError as error:
+            raise self._silent(error.strerror or str(error)) from None
+        if not there:
+            raise self._silent("that is no socket")
 
     def _silent(self, why: str) -> EngineSilent:
         return EngineSilent(

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-from urllib.parse import urlsplit
-
 import anyio
 
 from gameday.injectors.errors import SandboxError
@@ -27,18 +22,19 @@ def projects() -> list[SandboxRef]:
     Those that `gameday sandbox up` made can be ended by `gameday sandbox down`.
     """
     where = surroundings()
-    if not _may_answer(Engine(where).address):
-        return []
     return anyio.run(_projects, where)
 
 
 async def _projects(where: dict[str, str]) -> list[SandboxRef]:
+    engine = Engine(where)
     try:
-        found = await Engine(where).call(
+        found = await engine.call(
             "containers", all=True, filters={"label": [OPT_IN]}, within=_WITHIN
         )
     except SandboxError:
         return []
+    finally:
+        engine.close()
     names = sorted({one["Labels"].get(PROJECT, "") for one in found} - {""})
     return [
         DockerSandbox.plan_ref(
@@ -49,14 +45,3 @@ async def _projects(where: dict[str, str]) -> list[SandboxRef]:
         )
         for name in names
     ]
-
-
-def _may_answer(address: str) -> bool:
-    """Whether it is worth a try: the SDK takes a third of a second to import."""
-    parts = urlsplit(address)
-    if parts.scheme != "unix":
-        return bool(os.environ.get("DOCKER_HOST"))
-    try:
-        return stat.S_ISSOCK(Path(parts.path).stat().st_mode)
-    except OSError:
-        return False
