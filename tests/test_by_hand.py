@@ -12,7 +12,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from gameday.injectors import registry
 from gameday.injectors.laws import Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.kinds import by_hand
@@ -20,7 +19,7 @@ from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import TearDown
 from tests.commands import leftovers, wait_until
-from tests.test_faults_on_real_processes import CLUSTER, make, refused, run
+from tests.test_faults_on_real_processes import CLUSTER, HERE, make, refused, run
 
 pytestmark = pytest.mark.sandbox
 
@@ -67,7 +66,7 @@ def bring_up(folder: Path, number: int = 0) -> LocalSandbox:
     return anyio.run(up)
 
 
-@pytest.mark.parametrize("kind", registry.known_kinds())
+@pytest.mark.parametrize("kind", HERE)
 def test_what_is_printed_undoes_each_fault(
     kind: str, box: LocalSandbox, tmp_path: Path, needs: Callable[[bool, str], None]
 ) -> None:

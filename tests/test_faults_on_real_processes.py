@@ -55,6 +55,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "cpu.burn": {"workers": 3},
     "net.latency": {"delay": "300ms", "jitter": "20ms"},
     "net.bandwidth": {"rate": "64kbit/s"},
+    "net.loss": {"share": "10%"},
 }
 
 
@@ -92,7 +93,7 @@ def box(
 
 
 def make(kind: str, **parameters: object) -> Fault:
-    link = "links" in registry.fault_class(kind).needs
+    link = not {"links", "packets"}.isdisjoint(registry.fault_class(kind).needs)
     target = {"link": "front->back-1"} if link else {"slot": "back-1"}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
     return registry.fault_class(kind).model_validate(given)

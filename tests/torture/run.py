@@ -2,7 +2,7 @@
 
     python -m tests.torture.run [--short] [--page FILE]
 
-Simulation, real kills, fuzzing, one after the other. ``--short`` plays a tenth of each, and
+Simulation, real kills, kills on Docker where there can be an engine, fuzzing, one after the other. ``--short`` plays a tenth of each, and
 leaves the page alone. Ends with 1 if anything did not hold.
 """
 
@@ -20,12 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.torture import kills, simulate
+from tests import engine
+from tests.torture import docker_kills, kills, simulate
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 PAGE = REPOSITORY / "docs" / "reliability.md"
-SIMULATED, LONG, KILLED, FUZZED = 20_000, 200, 300, 200_000
+SIMULATED, LONG, KILLED, ON_DOCKER, FUZZED = 20_000, 200, 300, 60, 200_000
 
 Figures = Mapping[str, Any]
 
@@ -42,7 +43,7 @@ def measure(*words: str) -> Figures:
     return found
 
 
-def page(simulated: Figures, killed: Figures, fuzzed: Figures) -> str:
+def page(simulated: Figures, killed: Figures, docker: Figures | None, fuzzed: Figures) -> str:
     """The page, in Markdown."""
     return "\n".join(
         [
@@ -59,6 +60,7 @@ def page(simulated: Figures, killed: Figures, fuzzed: Figures) -> str:
             "",
             *_simulation(simulated),
             *_kills(killed),
+            *_docker(docker),
             *_fuzzing(fuzzed),
             "## What the campaign found, and what became of it",
             "",
@@ -121,6 +123,32 @@ def _kills(found: Figures) -> list[str]:
     ]
 
 
+def _docker(found: Figures | None) -> list[str]:
+    if found is None:
+        return ["## Kills on Docker", "", "Not played: there was no Docker Engine.", ""]
+    watched = found["undone_by_watchdog"]
+    return [
+        "## Kills on Docker",
+        "",
+        f"{found['drills']} drills on containers of a real engine in {found['seconds'] / 60:.1f} min, with each of the faults "
+        "that Docker can do ("
+        + ", ".join(f"{kind} {n}" for kind, n in found["faults"].items())
+        + "). Something dies at a "
+        "random instant: "
+        + ", ".join(f"{name} {n}" for name, n in found["instants"].items())
+        + ". Afterwards what the "
+        "engine says of every container, the rules and queueing disciplines in their networks, and the processes are compared "
+        "with before.",
+        "",
+        f"**Drills after which something was different: {len(found['wrong'])}.**",
+        "",
+        f"Where the watchdog stepped in ({watched['drills']} drills), all was undone {watched['median']} s after the kill in "
+        f"the median, {watched['most']} s at most (promised: {docker_kills.PROMISED:g} s).",
+        "",
+        *_table(("what died", "drills"), found["endings"].items()),
+    ]
+
+
 def _fuzzing(found: Figures) -> list[str]:
     targets: Counter[str] = Counter()
     for key, count in found["counts"].items():
@@ -158,13 +186,18 @@ def main(argv: list[str] | None = None) -> int:
     sizes = ("--drills", str(SIMULATED // part), "--long", str(LONG // part))
     simulated = measure("-m", "tests.torture.simulate", *sizes)
     killed = measure("-m", "tests.torture.kills", "--drills", str(KILLED // part))
+    why = engine.why_not()
+    on_docker = ("tests.torture.docker_kills", "--drills", str(ON_DOCKER // part))
+    docker = None if why else measure("-m", *on_docker)
     fuzzed = measure("tests/torture/fuzz.py", "--inputs", str(FUZZED // part))
     print(simulate.show(dict(simulated)), kills.show(killed), sep="\n\n")
+    print(f"\n{docker_kills.show(docker) if docker else f'No kills on Docker: {why}'}")
     print(f"\nFuzzing: {fuzzed['inputs']:,} inputs, findings: {len(fuzzed['findings'])}")
     if not given.short:
-        given.page.write_text(page(simulated, killed, fuzzed), encoding="utf-8")
+        given.page.write_text(page(simulated, killed, docker, fuzzed), encoding="utf-8")
         print(f"\nwrote {given.page}")
-    return 1 if simulated["wrong"] or killed["wrong"] or fuzzed["findings"] else 0
+    wrong = (simulated["wrong"], killed["wrong"], docker and docker["wrong"], fuzzed["findings"])
+    return int(any(wrong))
 
 
 if __name__ == "__main__":
