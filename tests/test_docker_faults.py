@@ -73,7 +73,17 @@ class Containers:
         if opted_in:
             labels.append("gameday.sandbox=true")
         self.docker(
-            *("run", "--detach", "--init", "--name", name, "--network", self.network),
+            *(
+                "run",
+                "--detach",
+                "--init",
+                "--env",
+                "HOST=0.0.0.0",
+                "--name",
+                name,
+                "--network",
+                self.network,
+            ),
             *(part for label in labels for part in ("--label", label)),
             *("--tmpfs", "/data:size=8m", "--volume", f"{source}:/little:ro", *words),
             *(self.image, "python3", "/little/service.py", "8000", "/data"),
