@@ -18,7 +18,7 @@ from gameday.injectors.fault import Fault
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
-from gameday.injectors.sandbox.kinds import KINDS
+from gameday.injectors.sandbox.kinds import KINDS, by_hand
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -154,6 +154,25 @@ def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Co
     run(law, Trial(box, make(kind), patience=30.0))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
+
+
+@pytest.mark.parametrize("kind", KINDS_HERE)
+def test_what_is_printed_to_be_done_by_hand_undoes_it(
+    kind: str, box: DockerSandbox, containers: Containers
+) -> None:
+    """Pasted into a shell, without Gameday."""
+    trial = Trial(box, make(kind), patience=30.0)
+    image = run(trial.image)
+    ((injection, _),) = run(trial.inject)
+    for step in injection.undo:
+        done = subprocess.run(
+            ["bash", "-c", by_hand(step, box.ref)],
+            env=os.environ | containers.where,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (by_hand(step, box.ref), done.stdout, done.stderr)
+    run(trial.expect, image)
 
 
 # What is seen from outside: packets, counted and timed by programs that know nothing of us.

@@ -33,8 +33,11 @@ from gameday.injectors.sandbox.docker.deeds import Deeds
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
 from gameday.injectors.undo import (
     ClearHold,
+    DeleteFile,
     EndHelpers,
     ProcessId,
+    RemoveToxic,
+    RestoreAffinity,
     SandboxRef,
     SignalProcess,
     StartSlot,
@@ -378,6 +381,16 @@ class DockerSandbox(Sandbox):
             case ClearHold(slot):
                 ends = super().by_hand(EndHelpers(slot, step.tag), ref)
                 return f"{ends}; {docker} start {_pick(docker, slot, ref)}"
+            case RestoreAffinity(slot, _, cpus):
+                every = f"$({docker} top {_pick(docker, slot, ref)} -eo pid | tail -n +2)"
+                return f"for p in {every}; do taskset -a -cp {','.join(map(str, cpus))} $p; done"
+            case RemoveToxic(link, tag):
+                return _clear_by_hand(docker, link, tag, ref)
+            case DeleteFile(slot, name):
+                label = '{{index .Config.Labels "gameday.data"}}'
+                container = _pick(docker, slot, ref)
+                folder = f"$({docker} inspect --format {shlex.quote(label)} $c)"
+                return f"c={container}; {docker} exec $c rm -f {folder}/{shlex.quote(name)}"
             case TearDown():
                 project = shlex.quote(ref.options.get("project", ref.address))
                 return f"{docker} compose --project-name {project} down --volumes"
@@ -417,7 +430,10 @@ def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     service, _, number = slot.rpartition("-")
     project = ref.options.get("project", "")
     if not project:
-        return shlex.quote(service)
+        chosen = (ref.options.get("label", ""), OPT_IN, f"gameday.service={service}")
+        words = " ".join(f"--filter {shlex.quote(f'label={one}')}" for one in chosen if one)
+        named = f"{docker} ps -a {words} --format '{{{{.Names}}}} {{{{.ID}}}}'"
+        return f"$({named} | sort | sed -n {shlex.quote(number + 'p')} | cut -d' ' -f2)"
     filters = [
         f"label={teardown.PROJECT}={project}",
         f"label=com.docker.compose.service={service}",
@@ -425,6 +441,19 @@ def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     ]
     words = " ".join(f"--filter {shlex.quote(one)}" for one in filters)
     return f"$({docker} ps -aq {words})"
+
+
+def _clear_by_hand(docker: str, link: str, tag: str, ref: SandboxRef) -> str:
+    """At both ends of a link: the rules and the shaping of a fault, and the process that delays."""
+    inside = (
+        f"iptables-save | grep -v {shlex.quote(f'|{tag}|')} | iptables-restore; "
+        "if tc qdisc show dev eth0 | grep -q ' 6a6d: '; then tc qdisc delete dev eth0 root; fi"
+    )
+    ends = " ".join(_pick(docker, slot, ref) for slot in link.split("->"))
+    pid = f"$({docker} inspect --format '{{{{.State.Pid}}}}' $c)"
+    enter = f"nsenter --net=/proc/{pid}/ns/net sh -c {shlex.quote(inside)}"
+    helper = Sandbox.by_hand(EndHelpers(link, tag), ref)
+    return f"for c in {ends}; do {enter}; done; {helper}"
 
 
 def _changed(environment: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:
