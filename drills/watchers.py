@@ -12,7 +12,7 @@ import anyio
 from gameday.drills import state
 from gameday.drills.runner import Runner
 from gameday.drills.stop_signals import StopSignals
-from gameday.injectors.errors import Refused
+from gameday.injectors.errors import Refused, SandboxGone
 from gameday.scoring import events
 
 __all__ = ["asleep", "watch_changes", "watch_machine", "watch_stop_url"]
@@ -25,7 +25,11 @@ _SILENT = 3
 
 
 async def watch_changes(runner: Runner) -> None:
-    """Journal what happens in the sandbox, as it happens."""
+    """Journal what happens in the sandbox, as it happens.
+
+    Raises:
+        SandboxGone: once it tells no more: also where nothing is broken yet, and nobody else asks it.
+    """
     stream: AsyncIterator[Any] = runner.stage.box.changes()
     async with aclosing(stream) as changes:  # type: ignore[type-var]
         async for change in changes:
@@ -38,6 +42,7 @@ async def watch_changes(runner: Runner) -> None:
                     detail=change.detail,
                 )
             )
+    raise SandboxGone("the sandbox has gone")
 
 
 async def watch_stop_url(signals: StopSignals, runner: Runner) -> None:

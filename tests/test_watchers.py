@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
@@ -17,7 +20,9 @@ from gameday.drills.recover import check_recovered, recover
 from gameday.drills.runner import Runner
 from gameday.drills.stop_signals import StopSignals
 from gameday.drills.undo_log import UndoLog
-from gameday.drills.watchers import watch_machine
+from gameday.drills.watchers import watch_changes, watch_machine
+from gameday.injectors.errors import SandboxGone
+from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.process import is_stopped, process_id
 from gameday.injectors.undo import Armed, Outcome, ProcessId, SandboxRef, SignalProcess, TearDown
 from gameday.scoring import events
@@ -99,3 +104,16 @@ def test_after_a_reboot_nobody_elses_process_is_touched(tmp_path: Path) -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_a_sandbox_that_falls_silent_ends_the_drill() -> None:
+    """Its supervisor was killed while nothing was broken yet: nobody else would ask it for a minute."""
+
+    class Ended:
+        async def changes(self) -> AsyncIterator[Change]:
+            for _ in ():
+                yield Change(0.0, "started")
+
+    runner = SimpleNamespace(stage=SimpleNamespace(box=Ended()), zero=0.0)
+    with pytest.raises(SandboxGone):
+        anyio.run(watch_changes, cast(Runner, runner))
