@@ -128,11 +128,13 @@ def _pidfd() -> Fact:
 
 
 def _network() -> Fact:
-    from gameday.injectors.sandbox import netns
+    from gameday.injectors.sandbox.netns import preflight
 
-    why = netns.lacking() or ("" if os.geteuid() == 0 else "it takes root")
-    found = why or "iptables and tc, in the containers' own networks"
-    return Fact("packets", not why, found, "Network faults on Docker are refused.", False)
+    lacking = preflight.lacks()
+    why = "; ".join(dict.fromkeys(lacking.values()))
+    which = "Network faults" if len(lacking) > 1 else f"Faults of the kind {', '.join(lacking)}"
+    found = why or "network faults in containers' own networks, latency by a packet queue"
+    return Fact("packets", not lacking, found, f"{which} on Docker are refused.", False)
 
 
 def _docker() -> Fact:

@@ -33,13 +33,6 @@ def standing() -> list[SandboxRef]:
     ]
 
 
-def standing_on_docker() -> list[SandboxRef]:
-    """Compose projects on the Docker engine with containers that opted in; none where there is no engine."""
-    from gameday.injectors.sandbox.docker.standing import projects
-
-    return projects()
-
-
 def _recorded() -> Iterator[SandboxRef]:
     """Every local sandbox of this user that was not cleared away, a dead drill's included."""
     for folder in _run_folders():
@@ -69,15 +62,17 @@ def find_sandbox(name: str | None, drill: str | None) -> SandboxRef:
     Raises:
         UsageError: if there is none, or several fit.
     """
+    from gameday.injectors.sandbox.docker import standing as docker
+
     drills = [each for each in running_drills() if drill is None or drill in each.id]
     found = [each.sandbox for each in drills if each.sandbox is not None]
     if drill is None and (name is not None or not found):
-        found += standing() or standing_on_docker()
+        found += standing() or docker.projects()
     if name is not None:
         found = [ref for ref in found if name in (ref.address, *ref.options.values())]
         if drill is None and not found:
             found = [ref for ref in _recorded() if name == ref.address]
-            found = found or [ref for ref in standing_on_docker() if name == ref.address]
+            found = found or docker.at(name)
     if len(found) == 1:
         return found[0]
     if not found:

@@ -34,6 +34,8 @@ BUILT_IN: tuple[str, ...] = (
     "net.reset",
     "net.bandwidth",
     "net.loss",
+    "net.corrupt",
+    "net.duplicate",
     "net.partition",
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "net.latency": {"delay": "50ms"},
     "net.bandwidth": {"rate": "1Mbit/s"},
     "net.loss": {"share": "10%"},
+    "net.corrupt": {"share": "10%"},
+    "net.duplicate": {"share": "10%"},
 }
 KINDS_HERE = [
     kind
@@ -160,14 +163,16 @@ def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Co
 def test_what_is_printed_to_be_done_by_hand_undoes_it(
     kind: str, box: DockerSandbox, containers: Containers
 ) -> None:
-    """Pasted into a shell, without Gameday."""
+    """Pasted into a shell, with the engine's client and, for a link, with Gameday's own."""
+    shell = os.environ | containers.where
+    shell["PATH"] = f"{Path(sys.executable).parent}:{shell['PATH']}"
     trial = Trial(box, make(kind), patience=30.0)
     image = run(trial.image)
     ((injection, _),) = run(trial.inject)
     for step in injection.undo:
         done = subprocess.run(
             ["bash", "-c", by_hand(step, box.ref)],
-            env=os.environ | containers.where,
+            env=shell,
             capture_output=True,
             text=True,
         )
@@ -235,7 +240,7 @@ elif what == "delay":
         ask(b"echo")
         found.append(time.perf_counter() - begun)
         time.sleep(0.01)
-    print(statistics.median(found) / 2)
+    print(statistics.median(found))
 else:
     with socket.create_connection((peer, 9001)) as stream:
         begun = time.perf_counter()
@@ -266,7 +271,7 @@ def test_what_was_asked_is_what_is_measured(
     containers.docker("exec", "--detach", back, "python3", "-c", PEER)
     container = run(box.find, "back-1")
     assert container is not None
-    address = container.addresses[containers.network]
+    address, *_ = container.addresses[containers.network]
 
     def measure() -> float:
         return float(containers.docker("exec", front, "python3", "-c", MEASURE, address, what))

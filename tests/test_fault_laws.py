@@ -36,6 +36,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "net.latency": {"delay": "300ms", "jitter": "20ms"},
     "net.bandwidth": {"rate": "64kbit/s"},
     "net.loss": {"share": "10%"},
+    "net.corrupt": {"share": "10%"},
+    "net.duplicate": {"share": "10%"},
 }
 
 

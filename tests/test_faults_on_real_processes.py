@@ -56,6 +56,8 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "net.latency": {"delay": "300ms", "jitter": "20ms"},
     "net.bandwidth": {"rate": "64kbit/s"},
     "net.loss": {"share": "10%"},
+    "net.corrupt": {"share": "10%"},
+    "net.duplicate": {"share": "10%"},
 }
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from gameday.drills.folder import DrillFolder
 from gameday.drills.production import Production, runbook_of
-from gameday.injectors.errors import Refused, UsageError
+from gameday.injectors.errors import Refused, Unsupported, UsageError
+from gameday.injectors.link_fault import LinkFault
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.docker.containers import OPT_IN
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
+from gameday.injectors.sandbox.netns.preflight import lacks
 from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
+from gameday.scenarios.model import Scenario
 
 __all__ = ["produce"]
 
@@ -60,6 +63,7 @@ def produce(
     async def preflight() -> None:
         if choice.brings_up:
             await DockerSandbox.preflight(choice.project or "")
+            _refuse_packets(loaded.scenario)
 
     def rehearsal() -> Sandbox:
         """What runs already, read only; else a fake of the same shape, for the same choice of targets."""
@@ -68,7 +72,8 @@ def produce(
         from gameday.injectors.sandbox.fake import FakeSandbox
 
         services = {name: service.replicas for name, service in shape.services.items()}
-        return FakeSandbox(services, list(shape.links), drill=_REHEARSAL)
+        lacking = DockerSandbox.lacks_beforehand()
+        return FakeSandbox(services, list(shape.links), lacks=lacking, drill=_REHEARSAL)
 
     return Production(
         scenario=loaded.scenario,
@@ -84,6 +89,18 @@ def produce(
         runbook=runbook_of(loaded),
         protected=shape.protected if shape is not None else (),
     )
+
+
+def _refuse_packets(scenario: Scenario) -> None:
+    """Raises: Unsupported: if this machine cannot make one of the network faults; they are tried out."""
+    wanted = [entry.breaks for entry in scenario.faults if isinstance(entry.breaks, LinkFault)]
+    lacking = lacks() if wanted and not DockerSandbox.lacks_beforehand() else {}
+    for fault in wanted:
+        if fault.toxic in lacking:
+            raise Unsupported(
+                f"{fault.kind} cannot be done on this machine: {lacking[fault.toxic]}",
+                hint="`gameday doctor` says what this machine can do.",
+            )
 
 
 async def _check_there(box: DockerSandbox) -> None:

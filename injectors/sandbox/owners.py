@@ -45,7 +45,3 @@ class Owners:
                 self._left -= 1
             if not gone and time.monotonic() >= deadline:
                 return
-
-    def check(self) -> None:
-        """End this process if the last owner is gone."""
-        self.wait(0.0)

@@ -27,13 +27,25 @@ def was_there(there: bool, yes: str, no: str) -> StepResult:
     return StepResult(Outcome.PUT_BACK, yes) if there else StepResult(Outcome.NOTHING, no)
 
 
-def put_back(step: SignalProcess | RestoreAffinity | RestoreLimit, who: ProcessId) -> StepResult:
-    """Carry out a step on the process that it means, which runs.
+def put_back(step: SignalProcess | RestoreAffinity | RestoreLimit) -> StepResult | None:
+    """Carry out a step on the very process that it means; None if that is gone.
 
     Raises:
-        ProcessLookupError: if it has just ended.
-        PermissionError: if it is another user's.
+        SandboxError: if it is another user's.
     """
+    if not process.is_alive(step.process):
+        return None
+    try:
+        return _put_back(step, step.process)
+    except ProcessLookupError:  # just now
+        return None
+    except PermissionError as error:
+        raise SandboxError(
+            f"process {step.process.pid} may not be changed: {error.strerror}"
+        ) from error
+
+
+def _put_back(step: SignalProcess | RestoreAffinity | RestoreLimit, who: ProcessId) -> StepResult:
     match step:
         case SignalProcess():
             name = signals.Signals(step.signal).name

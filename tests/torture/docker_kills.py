@@ -34,7 +34,7 @@ from typing import Any
 from gameday.drills.folder import DrillFolder, list_drills
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.sandbox import process
-from gameday.injectors.sandbox.netns import Namespace
+from gameday.injectors.sandbox.netns.namespace import Namespace
 from tests.engine import base_image, engine
 from tests.test_docker_faults import Containers
 
@@ -52,6 +52,8 @@ FAULTS = {
     "net.reset": "target: {link: front->back}",
     "net.bandwidth": "target: {link: front->back}, rate: 64kbit/s",
     "net.loss": "target: {link: front->back}, share: 50%",
+    "net.corrupt": "target: {link: front->back}, share: 50%",
+    "net.duplicate": "target: {link: front->back}, share: 50%",
     "net.partition": "target: {link: front->back}, one_way: true",
 }
 ENDINGS = (
@@ -159,7 +161,9 @@ class Drill:
         ).split()
         return {
             "containers": self.containers.inspected(),
-            "rules": [sorted(Namespace(int(pid)).rules()) if int(pid) else "down" for pid in pids],
+            "rules": [
+                Namespace(int(pid)).fingerprint_now() if int(pid) else "down" for pid in pids
+            ],
         }
 
     def _drill(self) -> DrillFolder | None:

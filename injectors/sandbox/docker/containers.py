@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,10 +35,10 @@ class Container(msgspec.Struct, frozen=True):
         service: The service whose replica it is; ``number`` which one, 0 if that is not settled.
         calls: Services that it calls.
         state: As `Slot.state`.
-        process: Its main process: on an engine of this machine as this machine knows it, else
-            by the container's id and the instant of its start.
+        process: Its main process: as this machine knows it if it is one of its own, else by the
+            container's id and the instant of its start.
         started: UNIX time of its last start, seconds.
-        addresses: Its IP address in each network.
+        addresses: Its IP addresses in each network.
         inspected: All that the engine says of it.
     """
 
@@ -52,13 +53,18 @@ class Container(msgspec.Struct, frozen=True):
     address: str
     restarts: int
     started: float
-    addresses: dict[str, str]
+    addresses: dict[str, tuple[str, ...]]
     inspected: dict[str, Any]
 
     @property
     def slot(self) -> str:
         """The slot that it fills."""
         return f"{self.service}-{self.number}"
+
+    @property
+    def here(self) -> bool:
+        """Whether its process is one of this machine, and so can be acted on."""
+        return self.process is not None and self.process.boot_id == process.boot_id()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -94,7 +100,10 @@ def read_container(found: Mapping[str, Any], *, near: bool, host: str) -> Contai
     name = found["Name"].removeprefix("/")
     state = found["State"]
     networks = found["NetworkSettings"].get("Networks") or {}
-    addresses = {key: net["IPAddress"] for key, net in networks.items() if net.get("IPAddress")}
+    addresses = {
+        key: tuple(net[name] for name in ("IPAddress", "GlobalIPv6Address") if net.get(name))
+        for key, net in networks.items()
+    }
     depends = [one.partition(":")[0] for one in labels.get(_DEPENDS_ON, "").split(",") if one]
     calls = [one.strip() for one in labels.get("gameday.links", "").split(",") if one.strip()]
     return Container(
@@ -153,14 +162,26 @@ def _process(found: Mapping[str, Any], near: bool) -> ProcessId | None:
     pid = int(state.get("Pid") or 0)
     if not state.get("Running") or not pid:
         return None
-    if near:
+    if near and found["Id"] in _control_groups(pid):
         return process.process_id(pid)
     started = round(_seconds(state["StartedAt"]) * 1e9)
     return ProcessId(f"container {found['Id']}", pid, started)
 
 
+def _control_groups(pid: int) -> str:
+    """Those of a process of this machine; an engine in a machine of its own has other pids."""
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
 def _address(
-    found: Mapping[str, Any], addresses: Mapping[str, str], *, near: bool, host: str
+    found: Mapping[str, Any],
+    addresses: Mapping[str, tuple[str, ...]],
+    *,
+    near: bool,
+    host: str,
 ) -> str:
     ports = found["NetworkSettings"].get("Ports") or {}
     wanted = (found["Config"].get("Labels") or {}).get("gameday.port", "")
@@ -173,8 +194,9 @@ def _address(
         for way in bound:
             at = way["HostIp"] if way["HostIp"] not in ("", "0.0.0.0", "::") else host
             return f"{at}:{way['HostPort']}"
-    if near and tcp and addresses:
-        return f"{next(iter(addresses.values()))}:{tcp[0][0]}"
+    own = next((each[0] for each in addresses.values() if each), "")
+    if near and tcp and own:
+        return f"{own}:{tcp[0][0]}"
     return ""
 
 

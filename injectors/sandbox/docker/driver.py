@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from gameday.injectors.errors import Refused, SandboxError
-from gameday.injectors.sandbox import netns, process
+from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.docker import changes, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
@@ -31,6 +31,8 @@ from gameday.injectors.sandbox.docker.containers import (
 )
 from gameday.injectors.sandbox.docker.deeds import Deeds
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
+from gameday.injectors.sandbox.netns import preflight
+from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.undo import (
     ClearHold,
     DeleteFile,
@@ -193,21 +195,19 @@ class DockerSandbox(Sandbox):
             why = await box._why_not_here()
         except SandboxError:
             return box  # undo steps find that out, and say it
-        lacks = dict.fromkeys(parts.HOST_PARTS, why) if why else {}
-        if not why and (programs := netns.lacking()):
-            lacks = dict.fromkeys(("links", "packets"), programs)
-        return cls(ref, lacks)
+        return cls(ref, _lacking(why))
 
     async def _why_not_here(self) -> str:
         """Why the processes of the containers cannot be acted on from here; empty if they can."""
-        if not self.engine.near:
-            return f"the engine at {self.engine.address} runs on another machine"
         for one in await self.containers():
-            if one.process is not None and one.process.boot_id != process.boot_id():
-                return "the engine's processes are not to be seen from here: it runs in a machine of its own"
-        if os.geteuid() != 0:
-            return "it takes root on the engine's machine to act on a container's processes"
-        return ""
+            if one.process is not None and not one.here:
+                return f"the engine at {self.engine.address} runs in a machine of its own"
+        return _why_elsewhere(self.engine)
+
+    @staticmethod
+    def lacks_beforehand() -> dict[str, str]:
+        """Parts that a sandbox that is brought up here will lack, each with the reason."""
+        return _lacking(_why_elsewhere(Engine(surroundings())))
 
     def lacks(self) -> Mapping[str, str]:
         """Parts that cannot be had here, each with the reason."""
@@ -280,25 +280,23 @@ class DockerSandbox(Sandbox):
             "networks": _show(_networks(container)),
             "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
             "holds": _show(parts.holds_on(slot, self.tag)),
-            **self._of_the_host(container),
+            **await self._of_the_host(container),
         }
 
-    def _of_the_host(self, container: Container) -> dict[str, str]:
-        if "cpu" in self._lacks or not self.engine.near or container.process is None:
+    async def _of_the_host(self, container: Container) -> dict[str, str]:
+        if "cpu" in self._lacks or container.process is None or not container.here:
             return {}
         masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
         found = {"cpus": _show(sorted(masks))}
         if "links" in self.parts:
-            found["network"] = _show(sorted(netns.Namespace(container.process.pid).rules()))
+            found |= await Namespace(container.process).fingerprint()
         limit, _ = parts.memory_files(container.process.pid)
         found["memory"] = limit.read_text().strip() if limit.exists() else ""
         try:
             with parts.data_folder(container, container.process) as folder:
                 found["files"] = _show(sorted(each.name for each in folder.iterdir()))
-        except SandboxError:
-            pass
-        except Refused:
-            pass  # no disk of its own: no fault fills it
+        except (SandboxError, Refused):
+            pass  # no disk of its own, so no fault fills it
         return found
 
     async def changes(self) -> AsyncIterator[Change]:
@@ -370,9 +368,9 @@ class DockerSandbox(Sandbox):
     @classmethod
     def by_hand(cls, step: Step, ref: SandboxRef) -> str:
         """With Docker's own command, where there is one."""
-        docker = "docker"
-        if host := ref.options.get("DOCKER_HOST", ""):
-            docker = f"DOCKER_HOST={shlex.quote(host)} docker"
+        host = ref.options.get("DOCKER_HOST", "")
+        there = f"DOCKER_HOST={shlex.quote(host)} " if host else ""
+        docker = f"{there}docker"
         match step:
             case SignalProcess(slot):
                 return f"{docker} unpause {_pick(docker, slot, ref)}"
@@ -384,8 +382,8 @@ class DockerSandbox(Sandbox):
             case RestoreAffinity(slot, _, cpus):
                 every = f"$({docker} top {_pick(docker, slot, ref)} -eo pid | tail -n +2)"
                 return f"for p in {every}; do taskset -a -cp {','.join(map(str, cpus))} $p; done"
-            case RemoveToxic(link, tag):
-                return _clear_by_hand(docker, link, tag, ref)
+            case RemoveToxic():
+                return there + super().by_hand(step, ref)
             case DeleteFile(slot, name):
                 label = '{{index .Config.Labels "gameday.data"}}'
                 container = _pick(docker, slot, ref)
@@ -425,6 +423,23 @@ class DockerSandbox(Sandbox):
         )
 
 
+def _why_elsewhere(engine: Engine) -> str:
+    """Why nothing but the engine itself can act on its containers, as far as that is seen at once."""
+    if not engine.near:
+        return f"the engine at {engine.address} runs on another machine"
+    if os.geteuid() != 0:
+        return "it takes root on the engine's machine to act on a container's processes"
+    return ""
+
+
+def _lacking(why: str) -> dict[str, str]:
+    """What is lacking for that reason; for want of programs, network faults."""
+    if why:
+        return dict.fromkeys(parts.HOST_PARTS, why)
+    programs = preflight.missing()
+    return dict.fromkeys(("links", "packets"), programs) if programs else {}
+
+
 def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     """A shell expression for the container that fills a slot."""
     service, _, number = slot.rpartition("-")
@@ -441,19 +456,6 @@ def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     ]
     words = " ".join(f"--filter {shlex.quote(one)}" for one in filters)
     return f"$({docker} ps -aq {words})"
-
-
-def _clear_by_hand(docker: str, link: str, tag: str, ref: SandboxRef) -> str:
-    """At both ends of a link: the rules and the shaping of a fault, and the process that delays."""
-    inside = (
-        f"iptables-save | grep -v {shlex.quote(f'|{tag}|')} | iptables-restore; "
-        "if tc qdisc show dev eth0 | grep -q ' 6a6d: '; then tc qdisc delete dev eth0 root; fi"
-    )
-    ends = " ".join(_pick(docker, slot, ref) for slot in link.split("->"))
-    pid = f"$({docker} inspect --format '{{{{.State.Pid}}}}' $c)"
-    enter = f"nsenter --net=/proc/{pid}/ns/net sh -c {shlex.quote(inside)}"
-    helper = Sandbox.by_hand(EndHelpers(link, tag), ref)
-    return f"for c in {ends}; do {enter}; done; {helper}"
 
 
 def _changed(environment: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:

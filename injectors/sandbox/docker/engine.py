@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.from_thread
@@ -72,42 +72,13 @@ class Engine:
 
     async def find(self, container: str) -> Json | None:
         """What `docker inspect` says of a container; None if there is none."""
-        return await self._found("inspect_container", container)
-
-    async def find_network(self, network: str) -> Json | None:
-        """What `docker network inspect` says of a network; None if there is none."""
-        return await self._found("inspect_network", network)
-
-    async def _found(self, method: str, what: str) -> Json | None:
         try:
-            found: Json = await self.call(method, what)
+            found: Json = await self.call("inspect_container", container)
         except SandboxError as error:
-            if "No such" in error.message or "not found" in error.message:
+            if "No such container" in error.message:
                 return None
             raise
         return found
-
-    async def events(self, filters: Mapping[str, list[str]]) -> AsyncIterator[Json]:
-        """What happens on the engine, from now on, as it says it.
-
-        Raises:
-            EngineSilent: when it ends.
-        """
-        stream = await self.call("events", decode=True, filters=dict(filters))
-        done = object()
-        try:
-            while True:
-                try:
-                    event = await anyio.to_thread.run_sync(
-                        next, stream, done, abandon_on_cancel=True
-                    )
-                except Exception as error:
-                    raise self._silent(str(error)) from None
-                if event is done:
-                    raise self._silent("it ended the stream of its events")
-                yield cast("Json", event)
-        finally:
-            stream.close()
 
     def close(self) -> None:
         """Let go of its connections; harmless to repeat."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
-from gameday.injectors.errors import SandboxError, Unsupported, UsageError
+from gameday.injectors.errors import Unsupported, UsageError
 from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.containers import Container
 
@@ -32,21 +32,19 @@ class Hands:
         self._box = box
 
     async def restart(self, slot: str, *, by: str) -> None:
-        container = await self._known(slot)
-        self._box.deeds.note("restart", slot, by)
-        if container.state == "paused":
-            await self._box.engine.call("unpause", container.id)
-        await self._box.engine.call(
-            "restart", container.id, timeout=_STOP_WITHIN, within=_STOP_WITHIN + 30
-        )
+        await self._end("restart", slot, by)
 
     async def stop(self, slot: str, *, by: str) -> None:
+        await self._end("stop", slot, by)
+
+    async def _end(self, how: str, slot: str, by: str) -> None:
+        """Stop or restart a container; the engine does neither to one that is paused."""
         container = await self._known(slot)
-        self._box.deeds.note("stop", slot, by)
+        self._box.deeds.note(how, slot, by)
         if container.state == "paused":
             await self._box.engine.call("unpause", container.id)
         await self._box.engine.call(
-            "stop", container.id, timeout=_STOP_WITHIN, within=_STOP_WITHIN + 30
+            how, container.id, timeout=_STOP_WITHIN, within=_STOP_WITHIN + 30
         )
 
     async def scale(self, service: str, replicas: int, *, by: str) -> None:
@@ -151,6 +149,4 @@ class Hands:
         if container is None:
             known = ", ".join(one.slot for one in await self._box.containers())
             raise UsageError(f"there is no slot {slot!r}", hint=f"There are: {known}.")
-        if not container.id:
-            raise SandboxError(f"the container of {slot} is gone")
         return container

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gameday.injectors.errors import SandboxError, Unsupported
-from gameday.injectors.sandbox import disk, process
+from gameday.injectors.sandbox import disk
 from gameday.injectors.sandbox.docker import links, teardown
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
@@ -148,15 +148,8 @@ async def _clear_hold(slot: str, tag: str, box: DockerSandbox) -> StepResult:
 
 
 async def _restore_affinity(step: RestoreAffinity, box: DockerSandbox) -> StepResult:
-    if process.is_alive(step.process):
-        try:
-            return put_back(step, step.process)
-        except ProcessLookupError:
-            pass
-        except PermissionError as error:
-            raise SandboxError(
-                f"process {step.process.pid} may not be changed: {error.strerror}"
-            ) from error
+    if (done := put_back(step)) is not None:
+        return done
     container = await box.find(step.slot)
     if container is None or container.process is None:
         return StepResult(Outcome.NOTHING, "the process is gone")

@@ -118,15 +118,8 @@ async def _on_process(
 ) -> StepResult:
     if isinstance(step, RestoreLimit) and step.limit != "as":
         return restore_group(step)
-    if process.is_alive(step.process):
-        try:
-            return put_back(step, step.process)
-        except ProcessLookupError:
-            pass
-        except PermissionError as error:
-            raise SandboxError(
-                f"process {step.process.pid} may not be changed: {error.strerror}"
-            ) from error
+    if (done := put_back(step)) is not None:
+        return done
     running = await client.ask(orders.WhoStarted(step.slot), orders.Ensured)
     if running.started:
         return StepResult(Outcome.TAKEN_OVER, "another process fills the slot", by=running.by)

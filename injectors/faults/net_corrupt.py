@@ -1,0 +1,17 @@
+"""``net.corrupt``: a link spoils packets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gameday.injectors.fault import Share
+from gameday.injectors.link_fault import LinkFault
+
+
+class NetCorrupt(LinkFault, kind="net.corrupt", toxic="corrupt"):
+    """Flip a bit in a share of the packets that cross a link, at random, in each direction."""
+
+    needs = ("packets",)
+    share: Annotated[Share, Field(gt=0, description="How many of them: 10%.")]

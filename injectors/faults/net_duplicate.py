@@ -1,0 +1,17 @@
+"""``net.duplicate``: a link delivers packets twice."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gameday.injectors.fault import Share
+from gameday.injectors.link_fault import LinkFault
+
+
+class NetDuplicate(LinkFault, kind="net.duplicate", toxic="duplicate"):
+    """Deliver a share of the packets that cross a link twice, at random, in each direction."""
+
+    needs = ("packets",)
+    share: Annotated[Share, Field(gt=0, description="How many of them: 10%.")]

@@ -1,0 +1,120 @@
+"""What the engine says of containers, read as slots: pure."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from gameday.injectors.sandbox.docker.containers import links_of, numbered, read_container
+
+
+def inspected(name: str, *, pid: int = 0, **labels: str) -> dict[str, Any]:
+    running = pid > 0
+    return {
+        "Id": name.ljust(64, "0"),
+        "Name": f"/{name}",
+        "Created": f"2026-01-01T00:00:0{len(name) % 10}Z",
+        "State": {
+            "Status": "running" if running else "exited",
+            "Running": running,
+            "Paused": False,
+            "Pid": pid,
+            "StartedAt": "2026-01-01T00:00:00.123456789Z",
+        },
+        "RestartCount": 0,
+        "Config": {"Labels": {key.replace("__", "."): value for key, value in labels.items()}},
+        "HostConfig": {},
+        "NetworkSettings": {"Networks": {"n": {"IPAddress": "172.20.0.2"}}, "Ports": {}},
+    }
+
+
+def composed(service: str, number: int, **labels: str) -> dict[str, Any]:
+    made = inspected(f"shop-{service}-{number}", **labels)
+    made["Config"]["Labels"] |= {
+        "com.docker.compose.service": service,
+        "com.docker.compose.container-number": str(number),
+    }
+    return made
+
+
+def read(*found: dict[str, Any]) -> list[Any]:
+    return numbered(read_container(one, near=True, host="127.0.0.1") for one in found)
+
+
+def test_a_pid_of_an_engine_elsewhere_is_no_process_of_this_machine() -> None:
+    """An engine in a machine of its own, behind a socket here: its pids name strangers here."""
+    (one,) = read(inspected("web", pid=os.getpid()))
+    assert one.process is not None
+    assert not one.here
+    assert one.process.boot_id == f"container {one.id}"
+
+
+def test_slots_are_services_and_numbers() -> None:
+    names = [one.slot for one in read(composed("api", 2), composed("api", 1), composed("db", 1))]
+    assert sorted(names) == ["api-1", "api-2", "db-1"]
+    assert [name for name in names if name.startswith("api")] == ["api-1", "api-2"]
+
+
+def test_what_compose_did_not_make_is_numbered_by_name() -> None:
+    found = read(
+        inspected("b-web", gameday__service="web"),
+        inspected("a-web", gameday__service="web"),
+        inspected("lone"),
+    )
+    assert {one.slot: one.name for one in found} == {
+        "web-1": "a-web",
+        "web-2": "b-web",
+        "lone-1": "lone",
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "links"),
+    [
+        ({"gameday__links": "db"}, {"api-1->db-1"}),
+        ({"gameday__links": ""}, set()),
+        ({"com__docker__compose__depends_on": "db:service_started:false"}, {"api-1->db-1"}),
+        ({"gameday__links": "", "com__docker__compose__depends_on": "db:x:y"}, set()),
+        ({"gameday__links": "nobody"}, set()),
+    ],
+)
+def test_links_are_what_the_labels_say(labels: dict[str, str], links: set[str]) -> None:
+    found = read(composed("api", 1, **labels), composed("db", 1, gameday__links=""))
+    assert {link.name for link in links_of(found)} == links
+
+
+@pytest.mark.parametrize(
+    ("ports", "labels", "address"),
+    [
+        ({}, {}, ""),
+        ({"8000/tcp": None}, {}, "172.20.0.2:8000"),
+        ({"8000/tcp": [{"HostIp": "0.0.0.0", "HostPort": "32768"}]}, {}, "127.0.0.1:32768"),
+        ({"8000/tcp": [{"HostIp": "127.0.0.2", "HostPort": "9"}]}, {}, "127.0.0.2:9"),
+        ({"8000/udp": [{"HostIp": "", "HostPort": "9"}]}, {}, ""),
+        ({"80/tcp": None, "8080/tcp": None}, {"gameday__port": "8080"}, "172.20.0.2:8080"),
+    ],
+)
+def test_where_a_slot_is_reached(ports: Any, labels: dict[str, str], address: str) -> None:
+    made = inspected("web", **labels)
+    made["NetworkSettings"]["Ports"] = ports
+    assert read(made)[0].address == address
+
+
+@pytest.mark.parametrize(
+    ("status", "paused", "state"),
+    [
+        ("running", False, "running"),
+        ("paused", True, "paused"),
+        ("created", False, "starting"),
+        ("restarting", False, "starting"),
+        ("dead", False, "exited"),
+        ("exited", False, "exited"),
+    ],
+)
+def test_states_are_the_words_of_slots(status: str, paused: bool, state: str) -> None:
+    made = inspected("web")
+    made["State"] |= {"Status": status, "Paused": paused}
+    assert read(made)[0].state == state
+    assert read(made)[0].started == pytest.approx(1767225600.123456789)
