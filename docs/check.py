@@ -26,6 +26,7 @@ import yaml
 
 from gameday.drills.cli import COMMANDS, cli
 from gameday.injectors.errors import GamedayError
+from gameday.injectors.fault import LinkTarget
 from gameday.injectors.registry import BUILT_IN, fault_class
 from gameday.scenarios.catalog import CATALOGUE
 from gameday.scenarios.compose_file import read_compose
@@ -75,8 +76,8 @@ by default until the drill's end), what (`inject`), on whom (`target`), and its 
 [The scenario file](scenario-file.md#faults) says how targets are chosen; [write a
 fault](write-a-fault.md) how to add one; `gameday doctor` which of these this machine can do.
 
-On [Docker](docker.md) all of them work, on a sandbox of kind `local` all but `net.loss` and `net.partition`.
-On `attached` processes, which were there before, only `process.kill` and `process.pause` do.
+On [Docker](docker.md) all of them work; on a sandbox of kind `local`, those whose last column does not say
+Docker alone. On `attached` processes, which were there before, only `process.kill` and `process.pause` do.
 """
 
 _ACTS_THROUGH = {
@@ -86,7 +87,10 @@ _ACTS_THROUGH = {
     "memory": "the target's control group, or else `prlimit` on it",
     "disk": "a file on the slot's own disk",
     "links": "the link's proxy; on Docker, its packets",
-    "packets": "the link's packets, in the containers' own networks (Docker)",
+    "packets": "packets, in the containers' own networks (Docker)",
+    "limits": "the container's control group (Docker)",
+    "networks": "the engine (Docker)",
+    "containers": "the engine (Docker)",
 }
 
 
@@ -129,15 +133,21 @@ _COMMON = ("at", "lasts", "inject", "target")
 
 
 def _default(value: dict[str, Any]) -> str:
+    if value.get("default") == "":
+        return "all"
     return f"`{_written(value['default'])}`" if "default" in value else "required"
 
 
 def _fault_example(kind: str, schema: dict[str, Any]) -> str:
-    on_link = not {"links", "packets"}.isdisjoint(fault_class(kind).needs)
+    on_link = fault_class(kind).model_fields["target"].annotation is LinkTarget
     target = "{link: api->store}" if on_link else "{service: api}"
     own = [(k, v) for k, v in schema["properties"].items() if k not in _COMMON]
-    examples = {"delay": "300ms", "rate": "64kbit/s", "share": "10%"}
-    given = "".join(f", {k}: {_written(v.get('default', examples.get(k)))}" for k, v in own)
+    examples = {"delay": "300ms", "rate": "64kbit/s", "share": "10%", "cpus": 0.2, "size": "64MiB"}
+    given = "".join(
+        f", {k}: {_written(v.get('default', examples.get(k)))}"
+        for k, v in own
+        if v.get("default") != ""
+    )
     entry = f"  - {{at: 10s, inject: {kind}, target: {target}{given}}}"
     return f"```yaml\nfaults:\n{entry}\n```"
 

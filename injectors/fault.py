@@ -157,19 +157,24 @@ class SlotTarget(_Choice, frozen=True):
 
 
 def _link(text: str) -> str:
-    ends = [end.strip() for end in text.split("->")]
-    if len(ends) != 2 or not all(ends):
+    ends = [[one.strip() for one in end.split(",")] for end in text.split("->")]
+    if len(ends) != 2 or not all(one for end in ends for one in end):
         raise ValueError(f"{text!r} is not a link; write it as api->store or api-1->store")
-    return "->".join(ends)
+    return "->".join(",".join(end) for end in ends)
 
 
 class LinkTarget(_Choice, frozen=True):
-    """Links by their ends, each a service or a slot: ``{link: api->store}``.
+    """Links by their ends, each a service or a slot, or several: ``{link: "web, api->store"}``.
 
     Without count or share, every link that matches is hit.
     """
 
     link: Annotated[str, AfterValidator(_link)]
+
+    def ends(self) -> tuple[list[str], list[str]]:
+        """Services and slots where its links begin, and where they end."""
+        source, _, target = self.link.partition("->")
+        return source.split(","), target.split(",")
 
 
 class Injection(msgspec.Struct, frozen=True):
@@ -371,14 +376,14 @@ async def choose_links(box: Sandbox, target: LinkTarget, rng: Random) -> list[Li
     Raises:
         UsageError: if none match, or fewer than asked for.
     """
-    source, _, end = target.link.partition("->")
+    sources, ends = target.ends()
     services = {slot.name: slot.service for slot in await box.list_slots()}
     links = await box.list_links()
     found = [
         link
         for link in links
-        if source in (link.source, services.get(link.source))
-        and end in (link.target, services.get(link.target))
+        if not {link.source, services.get(link.source)}.isdisjoint(sources)
+        and not {link.target, services.get(link.target)}.isdisjoint(ends)
     ]
     if not found:
         raise UsageError(

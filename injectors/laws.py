@@ -249,8 +249,10 @@ async def a_restart_by_a_fixer_is_no_conflict(trial: Trial) -> None:
     image = await trial.image()
     done = await trial.inject()
     ends = {link.name: link.target for link in await trial.box.list_links()}
-    for injection, _ in done:
-        await trial.box.hands.restart(ends.get(injection.target, injection.target), by="fixer")
+    hit = [ends.get(injection.target, injection.target) for injection, _ in done]
+    for slot in await trial.box.list_slots():  # what was removed cannot be restarted
+        if slot.name in hit:
+            await trial.box.hands.restart(slot.name, by="fixer")
     for injection, evidence in reversed(done):
         for step in injection.undo:
             result = await trial.step(step)

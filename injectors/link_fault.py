@@ -1,4 +1,4 @@
-"""What the network faults share: one toxic on the proxy of each chosen link.
+"""What the network faults share: one toxic on each chosen link, or on all that a slot says and hears.
 
 Such a fault is its parameters, and the name of the toxic that takes them::
 
@@ -15,11 +15,11 @@ from random import Random
 from typing import Any, ClassVar
 
 from gameday.injectors.fault import Evidence, Fault, Injection, LinkTarget, choose_links
-from gameday.injectors.sandbox.base import Sandbox, Toxic
+from gameday.injectors.sandbox.base import Link, Sandbox, Toxic
 from gameday.injectors.undo import RemoveToxic
 from gameday.injectors.units import show_duration, show_rate, show_share
 
-__all__ = ["LinkFault"]
+__all__ = ["LinkFault", "NetworkFault"]
 
 _SHOW: dict[str, Callable[[float], str]] = {
     "delay": show_duration,
@@ -29,8 +29,8 @@ _SHOW: dict[str, Callable[[float], str]] = {
 }
 
 
-class LinkFault(Fault):
-    """A fault on links. Its fields are the toxic's parameters, in SI units.
+class NetworkFault(Fault):
+    """A toxic on a link, or on a slot. Its fields are the toxic's parameters, in SI units.
 
     Attributes:
         toxic: The kind of toxic: the class keyword.
@@ -38,8 +38,6 @@ class LinkFault(Fault):
 
     toxic: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("links",)
-
-    target: LinkTarget
 
     def __init_subclass__(cls, *, toxic: str = "", **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -50,24 +48,18 @@ class LinkFault(Fault):
         if toxic:
             cls.toxic = toxic
 
-    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
-        """One injection for each link that the target names."""
-        for part in self.needs:
-            box.part(part)
-        plan = []
-        for link in await choose_links(box, self.target, rng):
-            tag = self.new_tag(box, rng)
-            plan.append(self.injection(link.name, RemoveToxic(link.name, tag), tag=tag))
-        return plan
-
     async def inject(self, box: Sandbox, injection: Injection) -> None:
-        """Put the toxic on the link."""
+        """Put the toxic there."""
         await box.part(self.needs[0]).add(
-            injection.target, Toxic(self.toxic, injection.tag, _figures(injection.parameters))
+            injection.target, Toxic(self.toxic, injection.tag, self.figures())
         )
 
+    def figures(self) -> dict[str, float]:
+        """The toxic's parameters: by default the fault's own."""
+        return {key: float(value) for key, value in self.parameters().items()}
+
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
-        """Ask what is in force on the link: its proxy, or the kernel."""
+        """Ask what is in force there: the link's proxy, or the kernel."""
         ours = [
             t
             for t in await box.part(self.needs[0]).toxics(injection.target)
@@ -83,5 +75,21 @@ class LinkFault(Fault):
         return Evidence(True, True, f"{injection.target} has {what}", box.now())
 
 
-def _figures(parameters: dict[str, Any]) -> dict[str, float]:
-    return {key: float(value) for key, value in parameters.items()}
+class LinkFault(NetworkFault):
+    """A network fault on links."""
+
+    target: LinkTarget
+
+    async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
+        """One injection for each link that the target names."""
+        for part in self.needs:
+            box.part(part)
+        plan = []
+        for link in await self.choose(box, rng):
+            tag = self.new_tag(box, rng)
+            plan.append(self.injection(link.name, RemoveToxic(link.name, tag), tag=tag))
+        return plan
+
+    async def choose(self, box: Sandbox, rng: Random) -> list[Link]:
+        """The links that are hit."""
+        return await choose_links(box, self.target, rng)

@@ -37,6 +37,12 @@ BUILT_IN: tuple[str, ...] = (
     "net.corrupt",
     "net.duplicate",
     "net.partition",
+    "net.disconnect",
+    "dns.fail",
+    "cpu.limit",
+    "memory.limit",
+    "container.stop",
+    "container.remove",
 )
 
 _PACKAGE = "gameday.injectors.faults"

@@ -19,6 +19,8 @@ __all__ = [
     "Armed",
     "ClearHold",
     "Compared",
+    "ConnectNetwork",
+    "CreateContainer",
     "DeleteFile",
     "EndHelpers",
     "Outcome",
@@ -102,7 +104,11 @@ class ClearHold(_Step, frozen=True):
 
 
 class RemoveToxic(_Step, frozen=True):
-    """Take a network fault off a link."""
+    """Take a network fault off a link, or off all that a slot says and hears.
+
+    Attributes:
+        link: ``api-1->store-1``, or a slot: ``api-1``.
+    """
 
     link: str
     tag: str
@@ -144,6 +150,32 @@ class DeleteFile(_Step, frozen=True):
     name: str
 
 
+class ConnectNetwork(_Step, frozen=True):
+    """Connect a slot's container to a network that we took it off.
+
+    Attributes:
+        settings: How it was connected (aliases, fixed addresses), as JSON: the driver's own.
+    """
+
+    slot: str
+    network: str
+    settings: str
+
+
+class CreateContainer(_Step, frozen=True):
+    """Make a container again that we removed, and start it, unless another one fills its slot.
+
+    Attributes:
+        process: Who filled the slot when this was armed.
+        tag: By it the driver finds what it kept of the container. Secrets may be in that, so
+            it is no part of the step.
+    """
+
+    slot: str
+    process: ProcessId
+    tag: str
+
+
 class ResolvePage(_Step, frozen=True):
     """Resolve an alert that we fired, on every channel that took it, saying EXERCISE ENDED."""
 
@@ -174,6 +206,8 @@ Step = (
     | RestoreAffinity
     | RestoreLimit
     | DeleteFile
+    | ConnectNetwork
+    | CreateContainer
     | ResolvePage
     | TearDown
     | RunCommand

@@ -119,7 +119,7 @@ def _list(names: set[str]) -> str:
 def _matches(draft: Draft, target: object) -> set[str] | Wrong | None:
     """What a target can hit; what is wrong with it; None if it is of a kind of its own."""
     if isinstance(target, LinkTarget):
-        return _matching_links(draft, target.link)
+        return _matching_links(draft, target)
     if not isinstance(target, SlotTarget):
         return None
     if target.service is not None:
@@ -143,23 +143,26 @@ def _no_slot(draft: Draft, slot: str) -> str:
     return f"there is no slot {slot!r}"
 
 
-def _matching_links(draft: Draft, link: str) -> set[str] | Wrong:
-    source, _, target = link.partition("->")
-    for end in (source, target):
+def _matching_links(draft: Draft, link: LinkTarget) -> set[str] | Wrong:
+    sources, ends = link.ends()
+    for end in (*sources, *ends):
         if end not in draft.services and end not in draft.slots:
             known = (*draft.services, *draft.slots)
             hint = did_you_mean(end, known)
             return f"the target matches nothing: there is no service or slot {end!r}", hint
     services = draft.cluster.services if draft.cluster is not None else {}
-    caller, callee = draft.slots.get(source, source), draft.slots.get(target, target)
-    if callee in services[caller].links:
-        return {
-            f"{one}->{other}"
-            for one in _slots_of(draft, source)
-            for other in _slots_of(draft, target)
-        }
+    found = {
+        f"{one}->{other}"
+        for source in sources
+        for end in ends
+        if draft.slots.get(end, end) in services[draft.slots.get(source, source)].links
+        for one in _slots_of(draft, source)
+        for other in _slots_of(draft, end)
+    }
+    if found:
+        return found
     ways = draft.cluster.links if draft.cluster is not None else ()
-    return f"the target matches nothing: there is no link {link}", did_you_mean("", ways)
+    return f"the target matches nothing: there is no link {link.link}", did_you_mean("", ways)
 
 
 def _slots_of(draft: Draft, name: str) -> list[str]:

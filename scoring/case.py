@@ -65,6 +65,16 @@ _DONE = {
     "net.blackhole": "the link {} swallowed all traffic",
     "net.reset": "the connections on the link {} were reset",
     "net.bandwidth": "the link {} was throttled",
+    "net.loss": "the link {} lost packets",
+    "net.corrupt": "packets on the link {} were corrupted",
+    "net.duplicate": "packets on the link {} were duplicated",
+    "net.partition": "the link {} was cut",
+    "net.disconnect": "{} was taken off its network",
+    "dns.fail": "{} could look up no names",
+    "cpu.limit": "{} was limited in its CPU",
+    "memory.limit": "{} was limited in its memory",
+    "container.stop": "the container of {} was stopped",
+    "container.remove": "the container of {} was removed",
 }
 
 

@@ -15,11 +15,13 @@ import anyio
 import pytest
 
 from gameday.injectors import registry
-from gameday.injectors.fault import Fault
+from gameday.injectors.errors import SandboxError
+from gameday.injectors.fault import Fault, LinkTarget
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
+from gameday.injectors.undo import CreateContainer, Outcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -35,6 +37,9 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "net.loss": {"share": "10%"},
     "net.corrupt": {"share": "10%"},
     "net.duplicate": {"share": "10%"},
+    "cpu.limit": {"cpus": 0.2},
+    "memory.limit": {"size": "64MiB"},
+    "container.stop": {"grace": "2s"},
 }
 KINDS_HERE = [
     kind
@@ -45,6 +50,15 @@ KINDS_HERE = [
 
 def run(call: Callable[..., Awaitable[T]], *args: Any) -> T:
     return anyio.run(call, *args)
+
+
+def flat(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value by its path, so that a difference can be read."""
+    if isinstance(found, dict | list) and found:
+        for key, value in found.items() if isinstance(found, dict) else enumerate(found):
+            yield from flat(value, f"{path}/{key}")
+    else:
+        yield path, found
 
 
 class Containers:
@@ -107,8 +121,14 @@ class Containers:
 
     def inspected(self) -> Any:
         """All that the engine says of the containers and their network, identity apart."""
-        found = json.loads(self.docker("inspect", *self.names))
+        text = self.docker("inspect", *self.names)
+        for one in json.loads(text):
+            text = text.replace(one["Id"], "id").replace(one["Id"][:12], "id")
+        found = json.loads(text)
         for one in found:
+            for key in ("Created", "GraphDriver"):
+                one.pop(key)
+            one["Mounts"].sort(key=lambda mount: str(mount["Destination"]))
             for key in ("Pid", "StartedAt", "FinishedAt", "ExitCode", "Error", "Health"):
                 one["State"].pop(key, None)
             one["NetworkSettings"].pop("SandboxID")
@@ -116,7 +136,7 @@ class Containers:
             for network in one["NetworkSettings"]["Networks"].values():
                 for key in ("EndpointID", "IPAddress", "MacAddress"):
                     network.pop(key)
-        return found
+        return dict(flat(found))
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +164,13 @@ def box(containers: Containers) -> DockerSandbox:
 
 
 def make(kind: str, **parameters: object) -> Fault:
-    needs = set(registry.fault_class(kind).needs)
-    target = {"link": "front->back-1"} if needs & {"links", "packets"} else {"slot": "back-1"}
+    found = registry.fault_class(kind)
+    on_link = found.model_fields["target"].annotation is LinkTarget
+    # Without Compose, which of two backs it is depends on the other: only the front can be removed.
+    slot = "front-1" if kind == "container.remove" else "back-1"
+    target = {"link": "front->back-1"} if on_link else {"slot": slot}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
-    return registry.fault_class(kind).model_validate(given)
+    return found.model_validate(given)
 
 
 @pytest.mark.parametrize("kind", KINDS_HERE)
@@ -170,6 +193,10 @@ def test_what_is_printed_to_be_done_by_hand_undoes_it(
     image = run(trial.image)
     ((injection, _),) = run(trial.inject)
     for step in injection.undo:
+        if isinstance(step, CreateContainer):  # `gameday recover` alone knows what it was
+            assert by_hand(step, box.ref) == "gameday recover"
+            run(box.run_step, step)
+            continue
         done = subprocess.run(
             ["bash", "-c", by_hand(step, box.ref)],
             env=shell,
@@ -177,6 +204,66 @@ def test_what_is_printed_to_be_done_by_hand_undoes_it(
             text=True,
         )
         assert done.returncode == 0, (by_hand(step, box.ref), done.stdout, done.stderr)
+    run(trial.expect, image)
+
+
+def test_a_removed_container_comes_back_whole(
+    box: DockerSandbox, containers: Containers, docker: dict[str, str]
+) -> None:
+    """With addresses, aliases, volumes with and without a name, and what is in them."""
+    second = f"{containers.network}-second"
+    containers.docker("network", "create", "--subnet", "10.123.45.0/24", second)
+    name = containers.start(
+        *("odd", 1, "--network-alias", "curious", "--volume", "/nameless"),
+        *("--volume", f"{second}:/named", "--env", "SECRET=swordfish", "--memory", "64m"),
+    )
+    try:
+        containers.docker(
+            *("network", "connect", "--ip", "10.123.45.67", "--alias", "other", second, name)
+        )
+        for folder in ("nameless", "named"):
+            containers.docker("exec", name, "sh", "-c", f"echo kept > /{folder}/file")
+        before = containers.inspected()
+        trial = Trial(box, make("container.remove", target={"slot": "odd-1"}), patience=30.0)
+        image = run(trial.image)
+        ((injection, _),) = run(trial.inject)
+        assert name not in containers.docker("ps", "--all", "--format", "{{.Names}}").split()
+        assert "swordfish" not in repr(injection)  # it stays in a file of the drill alone
+        (kept,) = (containers.folder / "containers").iterdir()
+        assert "swordfish" in kept.read_text()
+        assert kept.stat().st_mode & 0o077 == 0
+        assert kept.parent.stat().st_mode & 0o077 == 0
+        (done,) = run(trial.undo, [injection])
+        assert done.outcome is Outcome.PUT_BACK
+        assert not kept.exists()
+        run(trial.expect, image)
+        after = containers.inspected()
+        changed = {path for path in before | after if before.get(path) != after.get(path)}
+        # A volume without a name has to be named to be had again; no option is not an empty one.
+        how = ("/HostConfig/Binds/2", "/Mounts/2/Mode", "/DriverOpts")
+        assert all(path.endswith(how) for path in changed), changed
+        for folder in ("nameless", "named"):
+            assert containers.docker("exec", name, "cat", f"/{folder}/file") == "kept"
+        ((injection, _),) = run(trial.inject)
+        containers.names.remove(name)
+        containers.start("odd", 1)  # somebody makes another one there
+        (done,) = run(trial.undo, [injection])
+        assert done.outcome is Outcome.TAKEN_OVER
+        assert not kept.exists()
+    finally:
+        containers.docker("rm", "--force", "--volumes", name)
+        containers.docker("network", "rm", second)
+        containers.docker("volume", "rm", "--force", second)
+        containers.names.remove(name)
+
+
+def test_a_limit_below_what_is_used_is_told(box: DockerSandbox) -> None:
+    trial = Trial(box, make("memory.limit", size="4MiB"), patience=30.0)
+    image = run(trial.image)
+    (injection,) = run(trial.plan)
+    with pytest.raises(SandboxError, match=r"uses .* of memory, and cannot do with 4 MiB"):
+        run(trial.fault.inject, box, injection)
+    run(trial.undo, [injection])
     run(trial.expect, image)
 
 

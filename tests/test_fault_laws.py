@@ -22,6 +22,7 @@ from gameday.injectors.fault import (
     Evidence,
     Fault,
     Injection,
+    LinkTarget,
     SlotTarget,
     exclude_each_other,
 )
@@ -38,6 +39,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "net.loss": {"share": "10%"},
     "net.corrupt": {"share": "10%"},
     "net.duplicate": {"share": "10%"},
+    "cpu.limit": {"cpus": 0.2},
+    "memory.limit": {"size": "16MiB"},
 }
 
 
@@ -48,7 +51,7 @@ def make(kind: str, target: Mapping[str, object], **parameters: object) -> Fault
 
 
 def on_links(kind: str) -> bool:
-    return not {"links", "packets"}.isdisjoint(registry.fault_class(kind).needs)
+    return registry.fault_class(kind).model_fields["target"].annotation is LinkTarget
 
 
 def name_of(value: object) -> str:
@@ -67,6 +70,11 @@ PARAMETERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "jitter": st.sampled_from([0, "0s", "10ms", "60s"]),
     },
     "net.bandwidth": {"rate": st.sampled_from(["1kbit/s", "1.5Mbit/s", "10Gbit/s"])},
+    "net.partition": {"direction": st.sampled_from(["both", "forth", "back"])},
+    "dns.fail": {"refused": st.booleans()},
+    "cpu.limit": {"cpus": st.floats(0.01, 64)},
+    "memory.limit": {"size": st.sampled_from(["4MiB", "1GiB", "1TiB"])},
+    "container.stop": {"grace": st.sampled_from(["0s", "500ms", "1m"])},
 }
 
 

@@ -6,12 +6,16 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gameday.drills.printable import printable
 from gameday.injectors.errors import UsageError
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.base import Sandbox
+    from gameday.injectors.undo import StepResult
 
 __all__ = ["sandbox"]
 
@@ -220,14 +224,21 @@ def execute(slot: str, command: tuple[str, ...], **options: Any) -> None:
     sys.exit(code)
 
 
+async def _clear(box: Sandbox, target: str, tag: str) -> StepResult:
+    from gameday.injectors.undo import ClearHold, Outcome, RemoveToxic
+
+    if "->" in target or "packets" in box.parts:
+        result = await box.run_step(RemoveToxic(target, tag))
+        if "->" in target or result.outcome is not Outcome.NOTHING:
+            return result
+    return await box.run_step(ClearHold(target, tag))
+
+
 @sandbox.command()
 @click.argument("target")
 @click.argument("tag")
 @chosen
 def clear(target: str, tag: str, **options: Any) -> None:
     """Take the fault TAG off a link or a slot, by hand: what the undo of a drill does by itself."""
-    from gameday.injectors.undo import ClearHold, RemoveToxic
-
-    step = RemoveToxic(target, tag) if "->" in target else ClearHold(target, tag)
-    result = _with(options, lambda box: box.run_step(step))
+    result = _with(options, lambda box: _clear(box, target, tag))
     click.echo(printable(f"{target}: {result.outcome.value} {result.detail}".rstrip()))

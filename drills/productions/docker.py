@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gameday.drills.folder import DrillFolder
 from gameday.drills.production import Production, runbook_of
 from gameday.injectors.errors import Refused, Unsupported, UsageError
-from gameday.injectors.link_fault import LinkFault
+from gameday.injectors.link_fault import NetworkFault
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.docker.containers import OPT_IN
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -93,7 +93,7 @@ def produce(
 
 def _refuse_packets(scenario: Scenario) -> None:
     """Raises: Unsupported: if this machine cannot make one of the network faults; they are tried out."""
-    wanted = [entry.breaks for entry in scenario.faults if isinstance(entry.breaks, LinkFault)]
+    wanted = [entry.breaks for entry in scenario.faults if isinstance(entry.breaks, NetworkFault)]
     lacking = lacks() if wanted and not DockerSandbox.lacks_beforehand() else {}
     for fault in wanted:
         if fault.toxic in lacking:
@@ -104,8 +104,14 @@ def _refuse_packets(scenario: Scenario) -> None:
 
 
 async def _check_there(box: DockerSandbox) -> None:
-    """Raises: Refused: if nothing there may be broken."""
-    if not await box.containers():
+    """Raises: Refused: if nothing there may be broken, or something there cannot be put back."""
+    for one in await box.list_containers():
+        if one.inspected["HostConfig"].get("AutoRemove"):
+            raise Refused(
+                f"{one.name} was started with --rm, so nothing could put it back once it ends",
+                hint=f"Start it without --rm, or take the label {OPT_IN} off it.",
+            )
+    if not await box.list_containers():
         raise Refused(
             f"no container of {box.ref.address!r} has the label {OPT_IN}",
             hint="Only what opted in is ever broken; docker ps shows what runs.",

@@ -16,7 +16,13 @@ class CpuBurn(Fault, kind="cpu.burn"):
     """Starve a process of CPU: pin it to one CPU, with busy neighbours beside it there."""
 
     needs = ("cpu",)
-    excludes = ("cpu.burn", "process.kill", "process.crashloop")
+    excludes = (
+        "cpu.burn",
+        "process.kill",
+        "process.crashloop",
+        "container.stop",
+        "container.remove",
+    )
     target: SlotTarget
     workers: Annotated[
         int,

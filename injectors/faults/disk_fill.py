@@ -19,7 +19,7 @@ class DiskFill(Fault, kind="disk.fill"):
     """Fill the disk that holds a slot's data, so that writes fail."""
 
     needs = ("disk",)
-    excludes = ("disk.fill",)
+    excludes = ("disk.fill", "container.remove")
     target: SlotTarget
     leave: Annotated[
         Bytes,

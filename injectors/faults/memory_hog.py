@@ -18,7 +18,14 @@ class MemoryHog(Fault, kind="memory.hog"):
     """Let a process have hardly more memory than it uses now; the host is never under pressure."""
 
     needs = ("memory",)
-    excludes = ("memory.hog", "process.kill", "process.crashloop")
+    excludes = (
+        "memory.hog",
+        "process.kill",
+        "process.crashloop",
+        "memory.limit",
+        "container.stop",
+        "container.remove",
+    )
     target: SlotTarget
     headroom: Annotated[
         Bytes,

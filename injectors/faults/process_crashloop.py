@@ -23,6 +23,10 @@ class ProcessCrashloop(Fault, kind="process.crashloop"):
         "process.pause",
         "cpu.burn",
         "memory.hog",
+        "cpu.limit",
+        "memory.limit",
+        "container.stop",
+        "container.remove",
     )
     target: SlotTarget
     uptime: Annotated[

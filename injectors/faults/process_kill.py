@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from random import Random
+from typing import ClassVar
 
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
@@ -14,7 +15,16 @@ class ProcessKill(Fault, kind="process.kill"):
     """Kill a process at once (SIGKILL); its slot stays empty until somebody starts it."""
 
     needs = ("processes",)
-    excludes = ("process.pause", "process.crashloop", "cpu.burn", "memory.hog")
+    excludes: ClassVar[tuple[str, ...]] = (
+        "process.pause",
+        "process.crashloop",
+        "cpu.burn",
+        "memory.hog",
+        "cpu.limit",
+        "memory.limit",
+        "container.stop",
+        "container.remove",
+    )
     target: SlotTarget
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

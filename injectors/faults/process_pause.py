@@ -14,7 +14,13 @@ class ProcessPause(Fault, kind="process.pause"):
     """Freeze a process (SIGSTOP): it takes connections and never answers."""
 
     needs = ("processes",)
-    excludes = ("process.pause", "process.kill", "process.crashloop")
+    excludes = (
+        "process.pause",
+        "process.kill",
+        "process.crashloop",
+        "container.stop",
+        "container.remove",
+    )
     target: SlotTarget
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

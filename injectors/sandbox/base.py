@@ -17,13 +17,15 @@ import shlex
 import signal as signals
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from gameday.injectors.errors import Unsupported
 from gameday.injectors.undo import (
     ClearHold,
+    ConnectNetwork,
+    CreateContainer,
     DeleteFile,
     EndHelpers,
     ProcessId,
@@ -42,13 +44,17 @@ from gameday.injectors.undo import (
 
 __all__ = [
     "Change",
+    "Containers",
     "Cpu",
     "Disk",
     "Hands",
     "Holds",
+    "Limit",
+    "Limits",
     "Link",
     "Links",
     "Memory",
+    "Networks",
     "ProcessStatus",
     "Processes",
     "Sandbox",
@@ -98,7 +104,7 @@ class Toxic(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``latency``, ``blackhole``, ``reset`` or ``bandwidth``; on packets also
-            ``loss`` and ``partition``.
+            ``loss``, ``partition``, ``corrupt``, ``duplicate`` and, of a slot, ``dns``.
         tag: The injection's tag; its name on the link.
         parameters: SI units: ``delay``/``jitter`` in s, ``rate`` in bit/s, ``share`` of 1.
     """
@@ -164,7 +170,10 @@ class Holds(Protocol):
 
 
 class Links(Protocol):
-    """The parts ``links``, and ``packets`` where faults act on single packets as well."""
+    """The parts ``links``, and ``packets`` where faults act on single packets as well.
+
+    For ``packets``, a slot in a link's place means all that it says and hears.
+    """
 
     async def add(self, link: str, toxic: Toxic) -> None:
         """Put a network fault on a link; new and open connections are hit."""
@@ -226,6 +235,70 @@ class Disk(Protocol):
         ...
 
 
+class Limit(NamedTuple):
+    """What a slot may use.
+
+    Attributes:
+        path: Names the limit, as in `RestoreLimit`; empty if nobody fills the slot.
+        value: Its value, as in `RestoreLimit`.
+        amount: The same in CPUs or bytes; infinite if there is no limit.
+    """
+
+    path: str
+    value: str
+    amount: float
+
+
+class Limits(Protocol):
+    """The part ``limits``: what whoever runs the slot's processes lets them have.
+
+    ``resource`` is ``cpu`` or ``memory``.
+    """
+
+    async def limit(self, slot: str, resource: str) -> Limit:
+        """The limit that is in force."""
+        ...
+
+    async def lower(self, slot: str, resource: str, amount: float) -> None:
+        """Let the slot have ``amount`` CPUs or bytes, and no more."""
+        ...
+
+
+class Networks(Protocol):
+    """The part ``networks``: the networks that a slot's container is in."""
+
+    async def networks(self, slot: str) -> Mapping[str, str]:
+        """Their names, each with the settings that `ConnectNetwork` takes."""
+        ...
+
+    async def disconnect(self, slot: str, network: str) -> None:
+        """Take the slot's container off a network."""
+        ...
+
+
+class Containers(Protocol):
+    """The part ``containers``: what an engine does to a container as a whole.
+
+    ``process`` is who filled the slot when the fault was planned: another one is not hit.
+    """
+
+    async def stop(self, slot: str, process: ProcessId | None, *, grace: float) -> None:
+        """Ask it to end (SIGTERM), and kill it after ``grace`` seconds."""
+        ...
+
+    async def check(self, slot: str) -> None:
+        """Whether it could be made again. Reads only.
+
+        Raises:
+            Unsupported: if it could not.
+        """
+        ...
+
+    async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
+        """Keep what it takes to make it again, then kill and remove it; its volumes stay."""
+        ...
+
+
 class Hands(Protocol):
     """The part ``hands``: what fixers do, from a terminal or scripted; each is a `Change` of theirs.
 
@@ -268,7 +341,7 @@ class Sandbox(abc.ABC):
     Attributes:
         ref: How to find it again.
         parts: What it can do: ``processes``, ``holds``, ``links``, ``packets``, ``cpu``, ``memory``, ``disk``,
-            ``hands``, ``channels``; third parties may add their own.
+            ``limits``, ``networks``, ``containers``, ``hands``, ``channels``; third parties may add their own.
         drill: Id of the drill that uses it now; the first part of every tag.
     """
 
@@ -333,6 +406,24 @@ class Sandbox(abc.ABC):
     def disk(self) -> Disk:
         """The part ``disk``."""
         part: Disk = self.part("disk")
+        return part
+
+    @property
+    def limits(self) -> Limits:
+        """The part ``limits``."""
+        part: Limits = self.part("limits")
+        return part
+
+    @property
+    def networks(self) -> Networks:
+        """The part ``networks``."""
+        part: Networks = self.part("networks")
+        return part
+
+    @property
+    def containers(self) -> Containers:
+        """The part ``containers``."""
+        part: Containers = self.part("containers")
         return part
 
     @property
@@ -405,8 +496,9 @@ class Sandbox(abc.ABC):
                 return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
             case DeleteFile():
                 return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
-            case ResolvePage():
-                return "gameday recover"  # it alone knows the channels: a webhook may be a secret
+            case ResolvePage() | CreateContainer() | ConnectNetwork():
+                # It alone knows the channels, or how the container was made: a secret may be in that.
+                return "gameday recover"
             case TearDown():
                 return f"gameday sandbox down{where}"
             case RunCommand():

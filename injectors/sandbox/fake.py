@@ -33,7 +33,7 @@ from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import fake_steps
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.fake_parts import make_parts
-from gameday.injectors.sandbox.fake_state import FakeState, fingerprint, show_slot
+from gameday.injectors.sandbox.fake_state import FakeState, fingerprint, show_slot, show_toxics
 from gameday.injectors.undo import SandboxRef, Step, StepResult
 
 __all__ = ["FakeClock", "FakeSandbox"]
@@ -251,7 +251,7 @@ class FakeSandbox(Sandbox):
     async def list_slots(self) -> tuple[Slot, ...]:
         """Every slot, by service as declared, then by number."""
         async with self.operation("list_slots") as state:
-            slots = [show_slot(state, slot) for slot in state.slots.values()]
+            slots = [show_slot(state, slot) for slot in state.slots.values() if not slot.removed]
         order = list(dict.fromkeys(slot.service for slot in slots))
         slots.sort(key=lambda slot: (order.index(slot.service), int(slot.name.rpartition("-")[2])))
         return tuple(slots)
@@ -270,8 +270,7 @@ class FakeSandbox(Sandbox):
         """Of a slot, or of a link: what a fault could have changed, without identity."""
         async with self.operation("fingerprint") as state:
             if slot in state.links:
-                toxics = state.links[slot].toxics.values()
-                return {"toxics": ", ".join(sorted(f"{t.kind} {t.tag}" for t in toxics))}
+                return {"toxics": show_toxics(state.links[slot].toxics)}
             return fingerprint(state, state.slot(slot))
 
     def changes(self) -> AsyncIterator[Change]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from gameday.injectors.errors import SandboxError
-from gameday.injectors.sandbox.base import ProcessStatus, Toxic
-from gameday.injectors.sandbox.fake_state import USED, FakeHelpers, FakeProcess, FakeState
+from gameday.injectors.errors import SandboxError, UsageError
+from gameday.injectors.sandbox.base import Limit, ProcessStatus, Toxic
+from gameday.injectors.sandbox.fake_state import (
+    NO_LIMIT,
+    USED,
+    FakeHelpers,
+    FakeProcess,
+    FakeSlot,
+    FakeState,
+)
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["make_parts"]
@@ -32,6 +40,9 @@ def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, An
         "cpu": FakeCpu,
         "memory": FakeMemory,
         "disk": FakeDisk,
+        "limits": FakeLimits,
+        "networks": FakeNetworks,
+        "containers": FakeContainers,
         "hands": FakeHands,
     }
     return {name: kind(operation, clock) for name, kind in kinds.items()}
@@ -71,11 +82,11 @@ class FakeHolds(_Part):
 class FakeLinks(_Part):
     async def add(self, link: str, toxic: Toxic) -> None:
         async with self._operation("links.add", writes=True) as state:
-            state.link(link).toxics[toxic.tag] = toxic
+            state.place(link).toxics[toxic.tag] = toxic
 
     async def toxics(self, link: str) -> tuple[Toxic, ...]:
         async with self._operation("links.toxics") as state:
-            return tuple(state.link(link).toxics.values())
+            return tuple(state.place(link).toxics.values())
 
 
 class FakeCpu(_Part):
@@ -129,10 +140,54 @@ class FakeDisk(_Part):
             return state.free(state.slot(slot))
 
 
+class FakeLimits(_Part):
+    async def limit(self, slot: str, resource: str) -> Limit:
+        async with self._operation("limits.limit") as state:
+            held = state.slot(slot)
+            if held.process is None:
+                return Limit("", "", math.inf)
+            value = held.limits.get(resource, NO_LIMIT)
+            return Limit(resource, value, math.inf if value == NO_LIMIT else float(value))
+
+    async def lower(self, slot: str, resource: str, amount: float) -> None:
+        async with self._operation("limits.lower", writes=True) as state:
+            _filled(state, slot)
+            state.slot(slot).limits[resource] = str(amount)
+
+
+class FakeNetworks(_Part):
+    async def networks(self, slot: str) -> dict[str, str]:
+        async with self._operation("networks.networks") as state:
+            return dict(state.slot(slot).networks)
+
+    async def disconnect(self, slot: str, network: str) -> None:
+        async with self._operation("networks.disconnect", writes=True) as state:
+            if state.slot(slot).networks.pop(network, None) is None:
+                raise SandboxError(f"{slot} is in no network {network!r}")
+
+
+class FakeContainers(_Part):
+    async def stop(self, slot: str, process: ProcessId | None, *, grace: float) -> None:
+        async with self._operation("containers.stop", writes=True) as state:
+            state.end(_very(state, slot, process), self._clock(), "stopped by the engine")
+
+    async def check(self, slot: str) -> None:
+        async with self._operation("containers.check") as state:
+            state.slot(slot)
+
+    async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
+        async with self._operation("containers.remove", writes=True) as state:
+            held = _very(state, slot, process)
+            state.end(held, self._clock(), "removed")
+            held.removed = tag
+
+
 class FakeHands(_Part):
     async def restart(self, slot: str, *, by: str) -> None:
         async with self._operation("hands.restart", writes=True) as state:
             held = state.slot(slot)
+            if held.removed:
+                raise UsageError(f"there is no container {slot} any more")
             state.note(self._clock(), "restart", slot, by)
             if held.process is not None:
                 state.end(held, self._clock(), "restart", by)
@@ -168,6 +223,13 @@ class FakeHands(_Part):
         async with self._operation("hands.logs") as state:
             state.slot(slot)
         yield b""
+
+
+def _very(state: FakeState, slot: str, process: ProcessId | None) -> FakeSlot:
+    held = state.slot(slot)
+    if held.process is None or held.process.id != process:
+        raise SandboxError(f"another process fills {slot} than when the fault was planned")
+    return held
 
 
 def _filled(state: FakeState, slot: str) -> FakeProcess:

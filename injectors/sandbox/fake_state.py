@@ -7,7 +7,7 @@ is one msgspec struct, so it goes to a JSON file and back.
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -17,6 +17,7 @@ from gameday.injectors.undo import ProcessId
 
 __all__ = [
     "BOOT_ID",
+    "NO_LIMIT",
     "USED",
     "FakeHelpers",
     "FakeLink",
@@ -25,6 +26,7 @@ __all__ = [
     "FakeState",
     "fingerprint",
     "show_slot",
+    "show_toxics",
 ]
 
 BOOT_ID = "fake"
@@ -32,6 +34,7 @@ RESTART_DELAY = 0.5
 """Seconds for which a crash-looping slot stays empty between two processes."""
 RESPONSE_BITS = 16_000.0
 """What crosses a link for one request; with a bandwidth toxic it takes time."""
+NO_LIMIT = "max"
 USED = 32 << 20
 """Bytes of memory that a fake process uses."""
 _BLOCK = 4096
@@ -56,6 +59,10 @@ class FakeSlot(msgspec.Struct):
         stopped_by: Role of who stopped it.
         holds: Uptime by tag; ``held`` is when the last one was put there.
         files: Sizes by name; what we filled its disk with.
+        toxics: What is in force on all that it says and hears, by tag.
+        limits: What it may use, by resource, where that is limited.
+        networks: The networks that it is in, and how.
+        removed: The tag of the fault that removed it; its place is kept here.
     """
 
     name: str
@@ -71,6 +78,10 @@ class FakeSlot(msgspec.Struct):
     holds: dict[str, float] = {}
     held: float = 0.0
     files: dict[str, int] = {}
+    toxics: dict[str, Toxic] = {}
+    limits: dict[str, str] = {}
+    networks: dict[str, str] = msgspec.field(default_factory=lambda: {"default": "{}"})
+    removed: str = ""
 
 
 class FakeHelpers(msgspec.Struct):
@@ -122,6 +133,20 @@ class FakeState(msgspec.Struct):
             return self.slots[name]
         except KeyError:
             raise _unknown("slot", name, self.slots) from None
+
+    def place(self, name: str) -> FakeSlot | FakeLink:
+        """What packets pass: a link, or a slot, or a link the other way round.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        found = self.find_place(name)
+        return found or (self.link(name) if "->" in name else self.slot(name))
+
+    def find_place(self, name: str) -> FakeSlot | FakeLink | None:
+        """As `place`; None if there is none."""
+        source, _, target = name.partition("->")
+        return self.slots.get(name) or self.links.get(name) or self.links.get(f"{target}->{source}")
 
     def link(self, name: str) -> FakeLink:
         """The link of that name.
@@ -213,6 +238,7 @@ class FakeState(msgspec.Struct):
         known = {slot.name: slot for slot in self.replicas(service)}
         for number in range(1, replicas + 1):
             slot = known.pop(f"{service}-{number}", None) or self.add_slot(service, number)
+            slot.removed = ""
             if slot.process is None:
                 self.start(slot, now, by)
         for slot in known.values():
@@ -224,7 +250,7 @@ class FakeState(msgspec.Struct):
         """When the slot's process crashes or comes back by itself; None if it stays as it is."""
         if slot.process is not None:
             return max(slot.since + min(slot.holds.values()), slot.held) if slot.holds else None
-        if not slot.wanted:
+        if not slot.wanted or slot.removed:
             return None
         if slot.holds:
             return max(slot.ended, slot.held) + RESTART_DELAY
@@ -264,6 +290,9 @@ class FakeState(msgspec.Struct):
             and not process.paused
             and process.limit == -1
             and not slot.holds
+            and not slot.toxics
+            and not slot.limits
+            and bool(slot.networks)
             and not self.burners(slot)
             and self.free(slot) > _BLOCK
         )
@@ -324,10 +353,17 @@ def show_slot(state: FakeState, slot: FakeSlot) -> Slot:
     )
 
 
+def show_toxics(toxics: Mapping[str, Toxic]) -> str:
+    """What is in force, for people."""
+    return ", ".join(sorted(f"{toxic.kind} {toxic.tag}" for toxic in toxics.values()))
+
+
 def fingerprint(state: FakeState, slot: FakeSlot) -> dict[str, str]:
     """What a fault could have changed at the slot, without identity."""
     shown = show_slot(state, slot)
     process = slot.process
+    if slot.removed:
+        return {"container": "none"}
     helpers = sorted(tag for tag, helper in state.helpers.items() if helper.slot == slot.name)
     return {
         "state": shown.state,
@@ -338,6 +374,9 @@ def fingerprint(state: FakeState, slot: FakeSlot) -> dict[str, str]:
         "limit": str(process.limit) if process else "",
         "helpers": ", ".join(helpers),
         "files": ", ".join(sorted(slot.files)),
+        "toxics": show_toxics(slot.toxics),
+        "limits": ", ".join(f"{name} {value}" for name, value in sorted(slot.limits.items())),
+        "networks": ", ".join(f"{name} {how}" for name, how in sorted(slot.networks.items())),
     }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from gameday.injectors.sandbox.fake_state import FakeSlot, FakeState
+from gameday.injectors.sandbox.fake_state import NO_LIMIT, FakeSlot, FakeState
 from gameday.injectors.undo import (
     ClearHold,
+    ConnectNetwork,
+    CreateContainer,
     DeleteFile,
     EndHelpers,
     Outcome,
@@ -31,6 +33,12 @@ _NOTHING = StepResult(Outcome.NOTHING)
 def run(state: FakeState, step: Step, now: float) -> StepResult:
     """Carry out one step; twice is harmless, and so is a step whose injection never happened."""
     match step:
+        case RestoreLimit(limit="cpu" | "memory"):
+            return _restore_limit(state, step)
+        case ConnectNetwork(slot, network, settings):
+            return _connect(state.slots.get(slot), network, settings)
+        case CreateContainer():
+            return _create(state, step, now)
         case SignalProcess() | RestoreAffinity() | RestoreLimit():
             return _on_process(state, step, now)
         case StartSlot(slot):
@@ -38,7 +46,7 @@ def run(state: FakeState, step: Step, now: float) -> StepResult:
         case ClearHold(slot, tag):
             return _clear_hold(state, slot, tag, now)
         case RemoveToxic(link, tag):
-            held = state.links.get(link)
+            held = state.find_place(link)
             return _done(held is not None and held.toxics.pop(tag, None) is not None)
         case EndHelpers(_, tag):
             return _done(state.helpers.pop(tag, None) is not None)
@@ -91,6 +99,35 @@ def _start(state: FakeState, name: str, now: float) -> StepResult:
         return _taken_over(slot) if somebody else _NOTHING
     if not slot.wanted:
         return StepResult(Outcome.TAKEN_OVER, "stopped on purpose", slot.stopped_by)
+    state.start(slot, now, "gameday")
+    return _PUT_BACK
+
+
+def _restore_limit(state: FakeState, step: RestoreLimit) -> StepResult:
+    """A limit that stays with its slot, whoever fills it."""
+    slot = state.slots.get(step.slot)
+    if slot is None or slot.limits.get(step.limit, NO_LIMIT) == step.value:
+        return _NOTHING
+    if step.value == NO_LIMIT:
+        del slot.limits[step.limit]
+    else:
+        slot.limits[step.limit] = step.value
+    return _PUT_BACK
+
+
+def _connect(slot: FakeSlot | None, network: str, settings: str) -> StepResult:
+    if slot is None or network in slot.networks:
+        return _NOTHING
+    slot.networks[network] = settings
+    return _PUT_BACK
+
+
+def _create(state: FakeState, step: CreateContainer, now: float) -> StepResult:
+    slot = state.slots.get(step.slot)
+    if slot is None or slot.removed != step.tag:
+        gone = slot is None or slot.process is None or slot.process.id == step.process
+        return _NOTHING if gone else _taken_over(slot)
+    slot.removed = ""
     state.start(slot, now, "gameday")
     return _PUT_BACK
 

@@ -32,6 +32,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 _EVERY = frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"})
+_CONTAINERS = frozenset({"packets", "limits", "networks", "containers"})
 _HERE = "gameday.injectors.sandbox"
 
 KINDS: dict[str, Kind] = {
@@ -40,10 +41,10 @@ KINDS: dict[str, Kind] = {
     "docker": Kind(
         f"{_HERE}.docker.driver",
         "DockerSandbox",
-        _EVERY | {"packets"},
+        _EVERY | _CONTAINERS,
         ("docker.api.client", "docker.errors", "docker.utils", "requests.exceptions"),
     ),
-    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | {"packets"}),
+    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | _CONTAINERS),
 }
 
 

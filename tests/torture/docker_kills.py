@@ -54,7 +54,7 @@ FAULTS = {
     "net.loss": "target: {link: front->back}, share: 50%",
     "net.corrupt": "target: {link: front->back}, share: 50%",
     "net.duplicate": "target: {link: front->back}, share: 50%",
-    "net.partition": "target: {link: front->back}, one_way: true",
+    "net.partition": "target: {link: front->back}, direction: back",
 }
 ENDINGS = (
     "runner SIGKILL",

@@ -50,8 +50,8 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
         SandboxError: when the engine stops telling.
     """
     box.deeds.fresh()
-    names = {one.id: one.slot for one in await box.containers()}
-    restarts = {one.slot: one.restarts for one in await box.containers()}
+    names = {one.id: one.slot for one in await box.list_containers()}
+    restarts = {one.slot: one.restarts for one in await box.list_containers()}
     stream = await box.engine.call("events", decode=True, filters={"label": [OPT_IN]})
     told: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stream, told), daemon=True).start()
@@ -126,7 +126,7 @@ def _instant(event: dict[str, Any], box: DockerSandbox) -> float:
 
 
 async def _slot_of(container: str, box: DockerSandbox, names: dict[str, str]) -> str:
-    names.update((one.id, one.slot) for one in await box.containers())
+    names.update((one.id, one.slot) for one in await box.list_containers())
     return names.get(container, "")
 
 

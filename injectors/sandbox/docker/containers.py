@@ -62,6 +62,11 @@ class Container(msgspec.Struct, frozen=True):
         return f"{self.service}-{self.number}"
 
     @property
+    def is_numbered(self) -> bool:
+        """Whether Compose settled which replica it is."""
+        return bool(self.labels.get(_NUMBER))
+
+    @property
     def here(self) -> bool:
         """Whether its process is one of this machine, and so can be acted on."""
         return self.process is not None and self.process.boot_id == process.boot_id()

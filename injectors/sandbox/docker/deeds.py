@@ -35,6 +35,10 @@ class Deeds:
         self._path = Path(path) if path else None
         self._read = 0
 
+    def beside(self, name: str) -> Path | None:
+        """The path of that name in the same folder; None if nothing is kept."""
+        return self._path.parent / name if self._path is not None else None
+
     def note(self, action: str, slot: str, by: str, detail: str = "") -> None:
         """Append a deed that is about to be done.
 

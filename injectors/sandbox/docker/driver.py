@@ -6,6 +6,7 @@ Light to import: the SDK comes with the first call to the engine.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,10 +32,13 @@ from gameday.injectors.sandbox.docker.containers import (
 )
 from gameday.injectors.sandbox.docker.deeds import Deeds
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
+from gameday.injectors.sandbox.docker.limits import read_limit
+from gameday.injectors.sandbox.docker.networks import Connection, connection_of
 from gameday.injectors.sandbox.netns import preflight
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.undo import (
     ClearHold,
+    ConnectNetwork,
     DeleteFile,
     EndHelpers,
     ProcessId,
@@ -54,6 +58,10 @@ _HEALTHY_WITHIN = 300.0
 _LOOK_EVERY = 0.1
 _OURS_FOR = 5.0
 """Seconds in which what the engine tells may be what we did."""
+_NAMELESS = re.compile("[0-9a-f]{64}")
+"""What the engine calls a volume that nobody named."""
+_STARTS_WITHIN = 45.0
+"""Seconds between a restart that is noted and the start of the new process: the old one has to end."""
 _SAME = {"start": ("restart", "start"), "kill": ("stop", "restart", "kill")}
 
 
@@ -199,7 +207,7 @@ class DockerSandbox(Sandbox):
 
     async def _why_not_here(self) -> str:
         """Why the processes of the containers cannot be acted on from here; empty if they can."""
-        for one in await self.containers():
+        for one in await self.list_containers():
             if one.process is not None and not one.here:
                 return f"the engine at {self.engine.address} runs in a machine of its own"
         return _why_elsewhere(self.engine)
@@ -215,7 +223,7 @@ class DockerSandbox(Sandbox):
 
     # Looking at it
 
-    async def containers(self) -> list[Container]:
+    async def list_containers(self) -> list[Container]:
         """Every container of the sandbox, running or not."""
         labels = [OPT_IN]
         if self.project:
@@ -244,13 +252,13 @@ class DockerSandbox(Sandbox):
 
     async def find(self, slot: str) -> Container | None:
         """The container that fills a slot, or filled it last."""
-        return next((one for one in await self.containers() if one.slot == slot), None)
+        return next((one for one in await self.list_containers() if one.slot == slot), None)
 
     async def filled_by(self, who: ProcessId) -> Container | None:
         """The container whose main process that is, as long as it runs."""
         known = self._fills.get(who)
         if known is None or not self.engine.near:
-            await self.containers()
+            await self.list_containers()
             return self._fills.get(who)
         return known if process.is_alive(who) else None
 
@@ -259,12 +267,12 @@ class DockerSandbox(Sandbox):
         now, wall = time.monotonic(), time.time()
         return tuple(
             one.as_slot(drained=_is_drained(one), now=now, wall=wall)
-            for one in await self.containers()
+            for one in await self.list_containers()
         )
 
     async def list_links(self) -> tuple[Link, ...]:
         """Every way from a container to those of the services that it calls."""
-        return links_of(await self.containers())
+        return links_of(await self.list_containers())
 
     async def fingerprint(self, slot: str) -> Mapping[str, str]:
         """What a fault could have changed at a slot or link, without identity."""
@@ -276,7 +284,7 @@ class DockerSandbox(Sandbox):
         return {
             "state": container.state,
             **_each(container.inspected["Config"], "configuration", "Hostname", "Image"),
-            **_each(container.inspected["HostConfig"], "host configuration"),
+            **_each(_host_config(container), "host configuration"),
             "networks": _show(_networks(container)),
             "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
             "holds": _show(parts.holds_on(slot, self.tag)),
@@ -289,9 +297,9 @@ class DockerSandbox(Sandbox):
         masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
         found = {"cpus": _show(sorted(masks))}
         if "links" in self.parts:
-            found |= await Namespace(container.process).fingerprint()
-        limit, _ = parts.memory_files(container.process.pid)
-        found["memory"] = limit.read_text().strip() if limit.exists() else ""
+            found |= _nameless(await Namespace(container.process).fingerprint())
+        for resource in ("cpu", "memory"):
+            found[f"{resource} limit"] = read_limit(container.process.pid, resource).value
         try:
             with parts.data_folder(container, container.process) as folder:
                 found["files"] = _show(sorted(each.name for each in folder.iterdir()))
@@ -343,10 +351,20 @@ class DockerSandbox(Sandbox):
             for undone in (30.0 if what in ("restart", "stop", "scale") else 0.0,)
         )
 
-    def who_restarted(self, container: Container) -> str:
-        """Who is likely to have started what fills a slot now; empty if that is not known."""
+    def who_restarted(self, container: Container, *, since: float = 0.0) -> str:
+        """Who is likely to have started what fills a slot now; empty if that is not known.
+
+        Args:
+            since: CLOCK_MONOTONIC before which it was certainly not started, seconds.
+        """
+        begun = time.monotonic() - (time.time() - container.started)
         for deed in reversed(self.deeds.every()):
+            if deed.at < since:
+                break
             if deed.slot == container.slot and deed.action in ("restart", "start"):
+                # An engine elsewhere has a clock of its own.
+                if self.engine.near and not -0.5 < begun - deed.at < _STARTS_WITHIN:
+                    continue
                 return deed.by
         return "the engine's restart policy" if container.restarts else ""
 
@@ -389,6 +407,10 @@ class DockerSandbox(Sandbox):
                 container = _pick(docker, slot, ref)
                 folder = f"$({docker} inspect --format {shlex.quote(label)} $c)"
                 return f"c={container}; {docker} exec $c rm -f {folder}/{shlex.quote(name)}"
+            case ConnectNetwork(slot, network, settings):
+                how = _connect_options(msgspec.json.decode(settings, type=Connection))
+                container = _pick(docker, slot, ref)
+                return f"{docker} network connect{how} {shlex.quote(network)} {container}"
             case TearDown():
                 project = shlex.quote(ref.options.get("project", ref.address))
                 return f"{docker} compose --project-name {project} down --volumes"
@@ -397,7 +419,7 @@ class DockerSandbox(Sandbox):
     async def _wait_healthy(self) -> None:
         with anyio.move_on_after(_HEALTHY_WITHIN):
             while True:
-                containers = await self.containers()
+                containers = await self.list_containers()
                 if not containers:
                     raise Refused(
                         f"no container of {self.project} opted in, so nothing may be broken there",
@@ -458,6 +480,17 @@ def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     return f"$({docker} ps -aq {words})"
 
 
+def _connect_options(how: Connection) -> str:
+    """Options of `docker network connect`."""
+    words = [f"--alias {shlex.quote(one)}" for one in how.aliases]
+    words += [f"--link {shlex.quote(one)}" for one in how.links]
+    words += [f"--link-local-ip {shlex.quote(one)}" for one in how.link_local_ips]
+    words += [f"--driver-opt {shlex.quote(f'{k}={v}')}" for k, v in how.driver_opt.items()]
+    for option, address in (("--ip", how.ipv4_address), ("--ip6", how.ipv6_address)):
+        words += [f"{option} {shlex.quote(address)}"] if address else []
+    return "".join(f" {word}" for word in words)
+
+
 def _changed(environment: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:
     """A Compose file that adds to the services' environment."""
     if not environment:
@@ -482,10 +515,32 @@ def _is_drained(container: Container) -> bool:
 
 def _networks(container: Container) -> dict[str, Any]:
     networks = container.inspected["NetworkSettings"].get("Networks") or {}
-    return {
-        name: [sorted({*(net.get("Aliases") or ())} - {container.id[:12]}), net.get("IPAMConfig")]
-        for name, net in sorted(networks.items())
+    return {name: connection_of(net, container.id) for name, net in sorted(networks.items())}
+
+
+def _nameless(network: Mapping[str, str]) -> dict[str, str]:
+    """Without the names of interfaces: one that is connected again is ``eth1`` where it was ``eth0``."""
+    loopback = "tc lo"
+    others = sorted(
+        of for name, of in network.items() if name.startswith("tc ") and name != loopback
+    )
+    kept = {
+        name: of for name, of in network.items() if name == loopback or not name.startswith("tc ")
     }
+    return kept | {"tc": _show(others)}
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    """Without volumes that have no name: a container that is made again must name them."""
+    host = dict(container.inspected["HostConfig"])
+    nameless = {
+        mount["Name"]
+        for mount in container.inspected.get("Mounts") or ()
+        if mount["Type"] == "volume" and _NAMELESS.fullmatch(mount["Name"])
+    }
+    binds = host.get("Binds") or ()
+    host["Binds"] = [bind for bind in binds if str(bind).partition(":")[0] not in nameless]
+    return host
 
 
 def _mount(mount: Mapping[str, Any]) -> str:

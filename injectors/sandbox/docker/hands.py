@@ -48,7 +48,7 @@ class Hands:
         )
 
     async def scale(self, service: str, replicas: int, *, by: str) -> None:
-        containers = [one for one in await self._box.containers() if one.service == service]
+        containers = [one for one in await self._box.list_containers() if one.service == service]
         if not containers:
             raise UsageError(f"there is no service {service!r}")
         self._box.deeds.note("scale", service, by, f"to {replicas}")
@@ -147,6 +147,6 @@ class Hands:
     async def _known(self, slot: str) -> Container:
         container = await self._box.find(slot)
         if container is None:
-            known = ", ".join(one.slot for one in await self._box.containers())
+            known = ", ".join(one.slot for one in await self._box.list_containers())
             raise UsageError(f"there is no slot {slot!r}", hint=f"There are: {known}.")
         return container

@@ -1,4 +1,8 @@
-"""The parts ``links`` and ``packets`` of a Docker sandbox: faults in the containers' own networks."""
+"""The parts ``links`` and ``packets`` of a Docker sandbox: faults in the containers' own networks.
+
+A fault on a link is put into the network of the container where the link begins, and hits
+packets from and to the one where it ends; a fault on a slot hits all packets there.
+"""
 
 from __future__ import annotations
 
@@ -20,31 +24,30 @@ __all__ = ["Links", "clear"]
 
 
 class Links:
-    """Both parts: what acts on connections elsewhere acts on packets here.
-
-    A fault is put into the network of the container where its link begins.
-    """
+    """Both parts: what acts on connections elsewhere acts on packets here."""
 
     def __init__(self, box: DockerSandbox) -> None:
         self._box = box
 
     async def add(self, link: str, toxic: Toxic) -> None:
-        """Put a network fault on a link."""
+        """Put a network fault on a link, or on a slot."""
         source, target = await _ends(link, self._box)
         if source.process is None:
             raise SandboxError(f"nobody fills {source.slot}")
         marks = {"GAMEDAY_SANDBOX": self._box.tag}
         namespace = Namespace(source.process, self._box.owners, marks)
-        await namespace.add(toxic, _addresses(source, target))
+        await namespace.add(toxic, _addresses(source, target) if target is not None else ())
 
     async def toxics(self, link: str) -> tuple[Toxic, ...]:
-        """What is in force on a link, as the kernel reports it."""
+        """What is in force on a link, or on a slot as a whole, as the kernel reports it."""
         source, target = await _ends(link, self._box)
-        there = tuple(one for each in target.addresses.values() for one in each)
-        if source.process is None or not there:
+        if source.process is None:
             return ()
         found = await Namespace(source.process).toxics()
-        return tuple(one.toxic for one in found if overlap(one.peers, there))
+        if target is None:
+            return tuple(one.toxic for one in found if not one.peers)
+        there = tuple(one for each in target.addresses.values() for one in each)
+        return tuple(one.toxic for one in found if there and overlap(one.peers, there))
 
 
 async def clear(link: str, tag: str, box: DockerSandbox) -> bool:
@@ -55,12 +58,12 @@ async def clear(link: str, tag: str, box: DockerSandbox) -> bool:
     return await Namespace(source.process).remove(tag)
 
 
-async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container]:
-    source, _, target = link.partition("->")
-    slots = {one.slot: one for one in await box.containers()}
-    if source not in slots or target not in slots:
-        raise UsageError(f"there is no link {link!r}")
-    return slots[source], slots[target]
+async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container | None]:
+    source, arrow, target = link.partition("->")
+    slots = {one.slot: one for one in await box.list_containers()}
+    if source not in slots or (arrow and target not in slots):
+        raise UsageError(f"there is no {'link' if arrow else 'slot'} {link!r}")
+    return slots[source], slots[target] if arrow else None
 
 
 def _addresses(source: Container, target: Container) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from gameday.injectors.errors import SandboxError, Unsupported
+from gameday.injectors.errors import SandboxError, SandboxGone, Unsupported
 from gameday.injectors.sandbox import disk, process
 from gameday.injectors.sandbox.base import ProcessStatus
 from gameday.injectors.sandbox.docker.containers import Container
@@ -24,9 +24,17 @@ from gameday.injectors.undo import ProcessId
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["HOST_PARTS", "data_folder", "holds_on", "make_parts", "memory_files"]
+__all__ = [
+    "HOST_PARTS",
+    "Part",
+    "control_group",
+    "data_folder",
+    "holds_on",
+    "make_parts",
+    "memory_files",
+]
 
-HOST_PARTS = ("cpu", "memory", "disk", "links", "packets")
+HOST_PARTS = ("cpu", "memory", "disk", "links", "packets", "limits")
 """Parts that act on processes of the engine's machine."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -34,7 +42,10 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def make_parts(box: DockerSandbox) -> dict[str, Any]:
     """Every part, by name."""
     from gameday.injectors.sandbox.docker.hands import Hands
+    from gameday.injectors.sandbox.docker.limits import Limits
     from gameday.injectors.sandbox.docker.links import Links
+    from gameday.injectors.sandbox.docker.networks import Networks
+    from gameday.injectors.sandbox.docker.whole import Whole
 
     processes, links = Processes(box), Links(box)
     return {
@@ -45,6 +56,9 @@ def make_parts(box: DockerSandbox) -> dict[str, Any]:
         "cpu": Cpu(box),
         "memory": Memory(box),
         "disk": Disk(box),
+        "limits": Limits(box),
+        "networks": Networks(box),
+        "containers": Whole(box),
         "hands": Hands(box),
     }
 
@@ -56,18 +70,25 @@ def holds_on(slot: str, sandbox: str) -> tuple[str, ...]:
     return tuple(sorted({tag for where, tag in marks if tag and where == sandbox}))
 
 
-class _Part:
+class Part:
+    """What the parts share."""
+
     def __init__(self, box: DockerSandbox) -> None:
         self._box = box
 
     async def _filled(self, slot: str) -> tuple[Container, ProcessId]:
+        """The container that fills a slot, and its main process.
+
+        Raises:
+            SandboxError: if nobody does.
+        """
         container = await self._box.find(slot)
         if container is None or container.process is None:
             raise SandboxError(f"nobody fills {slot}")
         return container, container.process
 
 
-class Processes(_Part):
+class Processes(Part):
     """The parts ``processes`` and ``holds``. A container's main process is what fills its slot."""
 
     async def status(self, slot: str) -> ProcessStatus:
@@ -93,7 +114,7 @@ class Processes(_Part):
         await anyio.to_thread.run_sync(start)
 
 
-class Cpu(_Part):
+class Cpu(Part):
     """The part ``cpu``."""
 
     async def affinity(self, slot: str) -> tuple[int, ...]:
@@ -123,17 +144,17 @@ class Cpu(_Part):
         return tuple(sorted({mask[0] for mask in masks if len(mask) == 1}))
 
 
-class Memory(_Part):
+class Memory(Part):
     """The part ``memory``: the limit of the container's control group; ``docker inspect`` keeps its own."""
 
     async def limit(self, slot: str) -> tuple[str, str]:
         container = await self._box.find(slot)
         if container is None or container.process is None:
             return "", ""
-        limit, _ = memory_files(container.process.pid)
         try:
+            limit, _ = memory_files(container.process.pid)
             return str(limit), limit.read_text().strip()
-        except OSError:
+        except (OSError, SandboxGone):
             return "", ""
 
     async def squeeze(self, slot: str, tag: str, *, headroom: int) -> None:
@@ -147,23 +168,34 @@ class Memory(_Part):
 
 def memory_files(pid: int) -> tuple[Path, Path]:
     """The files that hold a process's memory limit and usage."""
+    place, version = control_group(pid, "memory")
+    if version == 1:
+        return place / "memory.limit_in_bytes", place / "memory.usage_in_bytes"
+    return place / "memory.max", place / "memory.current"
+
+
+def control_group(pid: int, controller: str) -> tuple[Path, int]:
+    """The control group that limits a process's ``cpu`` or ``memory``, and which version it is of.
+
+    Raises:
+        SandboxGone: if the process has ended.
+        Unsupported: if there is none.
+    """
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
-        raise SandboxError(f"process {pid} has ended") from None
+        raise SandboxGone(f"process {pid} has ended") from None
     for line in lines:
         number, controllers, path = line.split(":", 2)
         folder = path.lstrip("/")
-        if "memory" in controllers.split(","):
-            place = _CGROUPS / "memory" / folder
-            return place / "memory.limit_in_bytes", place / "memory.usage_in_bytes"
-        if number == "0" and (_CGROUPS / folder / "memory.max").exists():
-            place = _CGROUPS / folder
-            return place / "memory.max", place / "memory.current"
-    raise Unsupported("this machine has no control groups for memory")
+        if controller in controllers.split(","):
+            return _CGROUPS / controller / folder, 1
+        if number == "0" and (_CGROUPS / folder / f"{controller}.max").exists():
+            return _CGROUPS / folder, 2
+    raise Unsupported(f"this machine has no control groups for {controller}")
 
 
-class Disk(_Part):
+class Disk(Part):
     """The part ``disk``: the tmpfs that the label ``gameday.data`` names, else the first of a size of its own."""
 
     async def fill(self, slot: str, name: str, *, leave: int) -> None:

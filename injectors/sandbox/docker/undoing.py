@@ -16,6 +16,11 @@ RestoreAffinity, RestoreLimit
     As on a local sandbox; a limit is that of the container's control group.
 RemoveToxic, EndHelpers, DeleteFile
     It was there: ``put-back``; else ``nothing``.
+ConnectNetwork
+    It is not in the network: ``put-back``; it is: ``nothing``; the container is gone: ``taken-over``.
+CreateContainer
+    Nobody fills the slot, and we removed who did: ``put-back``, it was made again and started.
+    The same process runs, or we made it again before: ``nothing``; another: ``taken-over``.
 TearDown
     A project that was brought up for the sandbox is removed: ``put-back``; else ``nothing``.
 """
@@ -29,12 +34,14 @@ import anyio
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox import disk
-from gameday.injectors.sandbox.docker import links, teardown
+from gameday.injectors.sandbox.docker import links, networks, teardown, whole
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
 from gameday.injectors.undo import (
     ClearHold,
+    ConnectNetwork,
+    CreateContainer,
     DeleteFile,
     EndHelpers,
     Outcome,
@@ -82,6 +89,10 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             return await _restore_affinity(step, box)
         case DeleteFile():
             return await _delete(step, box)
+        case ConnectNetwork():
+            return await networks.reconnect(step, box)
+        case CreateContainer():
+            return await whole.create(step, box)
         case RemoveToxic(link, tag):
             found = await links.clear(link, tag, box)
             return was_there(found, "it was taken off the link", "nothing of ours was on it")

@@ -48,6 +48,7 @@ SLOTS = (
 COPY_MARK = 0x67640000
 """The firewall mark of a packet that we duplicated, so that it is not duplicated again."""
 
+_ONE_WAY = {1.0: "out", 2.0: "in"}
 _NOBODY = "-j NFQUEUE --queue-num 65535"
 _DNS = 53
 
@@ -102,10 +103,10 @@ KINDS: dict[str, Kind] = {
         "it is lifted, as TCP sends again; new ones wait.",
     ),
     "partition": Kind(
-        {"one_way": _SWITCH},
+        {"one_way": _SWITCH._replace(unit="0, 1 (out) or 2 (in)", most=2)},
         direction="both",
         one_way=True,
-        does="Packets vanish, in both directions or (one_way) only those that go out.",
+        does="Packets vanish, in both directions or (one_way) only those of one.",
     ),
     "reset": Kind(
         {},
@@ -197,7 +198,7 @@ def _check(kind: str, name: str, parameter: _Parameter, value: object) -> None:
 def _direction(kind: Kind, toxic: Toxic, asked: str) -> str:
     if asked and asked not in mark.DIRECTIONS:
         raise UsageError(f"{asked!r} is no direction", hint="There are: in, out, both.")
-    usual = "out" if toxic.kind == "partition" and toxic.parameters.get("one_way") else ""
+    usual = _ONE_WAY.get(toxic.parameters.get("one_way", 0), "")
     direction = asked or usual or kind.direction
     if not kind.one_way and direction != kind.direction:
         raise UsageError(f"{toxic.kind} has no direction", hint="Leave the direction out.")

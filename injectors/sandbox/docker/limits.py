@@ -1,0 +1,93 @@
+"""The part ``limits`` of a Docker sandbox: the limits of a container's control group.
+
+They are set there, and not through the engine, so that ``docker inspect`` keeps what the
+container was made with, and a restart has that again.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from pathlib import Path
+
+from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
+from gameday.injectors.sandbox.base import Limit
+from gameday.injectors.sandbox.docker.parts import Part, control_group
+from gameday.injectors.units import show_size
+
+__all__ = ["Limits", "read_limit"]
+
+_NO_LIMIT = 1 << 60
+"""Version 1 shows no limit of memory as a number of bytes that no machine has."""
+
+
+class Limits(Part):
+    """The part."""
+
+    async def limit(self, slot: str, resource: str) -> Limit:
+        container = await self._box.find(slot)
+        if container is None or container.process is None:
+            return Limit("", "", math.inf)
+        return read_limit(container.process.pid, resource)
+
+    async def lower(self, slot: str, resource: str, amount: float) -> None:
+        _, who = await self._filled(slot)
+        place, version = control_group(who.pid, resource)
+        if resource == "memory":
+            _write_memory(place, version, int(amount), slot)
+            return
+        period = _period(place, version)
+        quota = max(round(amount * period), 1000)  # microseconds; the least that the kernel takes
+        text = f"{quota} {period}" if version == 2 else str(quota)
+        _write(_file(place, version, resource), text)
+
+
+def read_limit(pid: int, resource: str) -> Limit:
+    """The limit of the control group of a process; an empty one, if the process is gone."""
+    try:
+        place, version = control_group(pid, resource)
+        path = _file(place, version, resource)
+        value = path.read_text().strip()
+        period = _period(place, version) if resource == "cpu" else 1
+    except (OSError, SandboxGone):
+        return Limit("", "", math.inf)
+    first = value.split()[0]
+    number = math.inf if first in ("max", "-1") else int(first) / period
+    return Limit(str(path), value, math.inf if number >= _NO_LIMIT else number)
+
+
+def _file(place: Path, version: int, resource: str) -> Path:
+    if resource not in ("cpu", "memory"):
+        raise UsageError(f"a container has no limit of {resource!r}", hint="cpu or memory.")
+    if version == 2:
+        return place / f"{resource}.max"
+    return place / {"cpu": "cpu.cfs_quota_us", "memory": "memory.limit_in_bytes"}[resource]
+
+
+def _period(place: Path, version: int) -> int:
+    """Microseconds in which a quota of CPU time may be used up."""
+    if version == 2:
+        return int((place / "cpu.max").read_text().split()[1])
+    return int((place / "cpu.cfs_period_us").read_text())
+
+
+def _write_memory(place: Path, version: int, size: int, slot: str) -> None:
+    used = int(
+        (place / ("memory.current" if version == 2 else "memory.usage_in_bytes")).read_text()
+    )
+    try:
+        _write(_file(place, version, "memory"), str(size))
+    except SandboxError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EBUSY:
+            raise
+        raise SandboxError(
+            f"{slot} uses {show_size(used)} of memory, and cannot do with {show_size(size)}",
+            hint="Give it more; memory.hog takes what is left above what it uses.",
+        ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise SandboxError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,202 @@
+"""The part ``containers`` of a Docker sandbox: stopping a container, removing it, making it again.
+
+What makes a container is kept in a file of the drill before it is removed, and in no other
+place: its environment may hold secrets. The file goes once the container is back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gameday.injectors.errors import SandboxError, Unsupported
+from gameday.injectors.reading import UNREADABLE
+from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.networks import Connection, connect, connection_of
+from gameday.injectors.sandbox.docker.parts import Part
+from gameday.injectors.undo import CreateContainer, Outcome, ProcessId, StepResult
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox
+
+__all__ = ["Whole", "create"]
+
+_MORE = 30.0
+"""Seconds beyond its grace that a container may take to end."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """All that makes a container again; ``at`` is CLOCK_MONOTONIC when that was noted."""
+
+    at: float
+    name: str
+    image: str
+    config: dict[str, Any]
+    host_config: dict[str, Any]
+    networks: dict[str, Connection]
+
+
+class Whole(Part):
+    """The part."""
+
+    async def stop(self, slot: str, process: ProcessId | None, *, grace: float) -> None:
+        container = await self._meant(slot, process)
+        self._box.remember("stop", slot)
+        seconds = round(grace)
+        await self._box.engine.call("stop", container.id, timeout=seconds, within=seconds + _MORE)
+        self._box.remember("stop", slot)  # it may have taken its time
+
+    async def check(self, slot: str) -> None:
+        container, _ = await self._filled(slot)
+        others = [
+            one
+            for one in await self._box.list_containers()
+            if one.service == container.service and one.id != container.id
+        ]
+        why = _why_not_again(container, others, self._box)
+        if why:
+            raise Unsupported(f"{slot} could not be made again: {why}", hint="Try process.kill.")
+
+    async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
+        container = await self._meant(slot, process)
+        _keep(container, _file(tag, self._box))
+        self._box.remember("kill", slot)
+        self._box.remember("destroy", slot)
+        await self._box.engine.call("remove_container", container.id, force=True, v=False)
+
+    async def _meant(self, slot: str, process: ProcessId | None) -> Container:
+        container, who = await self._filled(slot)
+        if who != process:
+            raise SandboxError(f"another process fills {slot} than when the fault was planned")
+        return container
+
+
+async def create(step: CreateContainer, box: DockerSandbox) -> StepResult:
+    """Carry out the step. Whatever of it was done before is not done again."""
+    path = _file(step.tag, box)
+    kept = _kept(path)
+    container = await box.find(step.slot)
+    if container is not None and container.process is not None:
+        path.unlink(missing_ok=True)
+        if container.process == step.process:
+            return StepResult(Outcome.NOTHING, "the container is there")
+        by = box.who_restarted(container, since=kept.at if kept is not None else 0.0)
+        if by == "gameday":
+            return StepResult(Outcome.NOTHING, "it was made again before")
+        return StepResult(Outcome.TAKEN_OVER, "somebody made a container there", by=by)
+    if kept is None:
+        return StepResult(Outcome.NOTHING, "it was not removed by us, or is there again")
+    if container is not None and container.name != kept.name:
+        return StepResult(Outcome.TAKEN_OVER, f"{container.name} has its place")
+    if container is None:
+        await _make(kept, box)
+        container = await box.find(step.slot)
+    if container is None:
+        raise SandboxError(f"{kept.name} was made again, but is not seen on the engine")
+    there = container.inspected["NetworkSettings"].get("Networks") or {}
+    for name, how in kept.networks.items():
+        if name not in there:
+            await connect(container, name, how, box)
+    await box.start(container)
+    path.unlink(missing_ok=True)
+    return StepResult(Outcome.PUT_BACK, "the container was made again, and started")
+
+
+async def _make(kept: _Kept, box: DockerSandbox) -> None:
+    body = dict(kept.config) | {"HostConfig": kept.host_config, "Image": await _image(kept, box)}
+    mode = kept.host_config.get("NetworkMode", "")
+    if mode in kept.networks:  # the engine takes one at this point
+        how = kept.networks[mode]
+        body["NetworkingConfig"] = {"EndpointsConfig": {mode: _endpoint(how)}}
+    await box.engine.call("create_container_from_config", body, kept.name)
+
+
+async def _image(kept: _Kept, box: DockerSandbox) -> str:
+    """Its name, as long as that is the same image; else its id."""
+    name = str(kept.config.get("Image", ""))
+    try:
+        found = await box.engine.call("inspect_image", name)
+    except SandboxError:
+        return kept.image
+    return name if found["Id"] == kept.image else kept.image
+
+
+def _endpoint(how: Connection) -> dict[str, Any]:
+    fixed = {
+        "IPv4Address": how.ipv4_address,
+        "IPv6Address": how.ipv6_address,
+        "LinkLocalIPs": list(how.link_local_ips),
+    }
+    return {
+        "Aliases": list(how.aliases) or None,
+        "Links": list(how.links) or None,
+        "DriverOpts": how.driver_opt or None,
+        "IPAMConfig": {name: value for name, value in fixed.items() if value} or None,
+    }
+
+
+def _why_not_again(container: Container, others: list[Container], box: DockerSandbox) -> str:
+    if box.deeds.beside("containers") is None:
+        return "there is no folder in which to keep what it was made of"
+    if not container.is_numbered and others:
+        return "which of its service's replicas it is depends on the others' names"
+    return ""
+
+
+def _keep(container: Container, path: Path) -> None:
+    """Write down what makes the container again; on the disk when it returns."""
+    found = container.inspected
+    config, host = dict(found["Config"]), dict(found["HostConfig"])
+    if config.get("Hostname") == container.id[:12]:
+        config["Hostname"] = ""  # the engine gave it that name, and gives the next one its own
+    named = {str(bind).split(":")[1] for bind in host.get("Binds") or () if ":" in str(bind)}
+    named |= {mount.get("Target") for mount in host.get("Mounts") or ()}
+    nameless = [
+        f"{mount['Name']}:{mount['Destination']}{'' if mount.get('RW', True) else ':ro'}"
+        for mount in found.get("Mounts") or ()
+        if mount["Type"] == "volume" and mount["Destination"] not in named
+    ]
+    if nameless:
+        host["Binds"] = [*(host.get("Binds") or ()), *nameless]
+    networks = found["NetworkSettings"].get("Networks") or {}
+    kept = _Kept(
+        at=time.monotonic(),
+        name=container.name,
+        image=found["Image"],
+        config=config,
+        host_config=host,
+        networks={name: connection_of(each, container.id) for name, each in networks.items()},
+    )
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as out:
+            out.write(msgspec.json.encode(kept))
+            out.flush()
+            os.fsync(file)
+    except OSError as error:
+        raise SandboxError(
+            f"{path} cannot be written: {error.strerror}; nothing was removed"
+        ) from None
+
+
+def _kept(path: Path) -> _Kept | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    except FileNotFoundError:
+        return None
+    except UNREADABLE:
+        return None  # torn: it was being written, so nothing was removed yet
+    except OSError as error:
+        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _file(tag: str, box: DockerSandbox) -> Path:
+    folder = box.deeds.beside("containers")
+    if folder is None:
+        raise SandboxError("there is no folder in which to keep what a container was made of")
+    return folder / f"{Path(tag).name}.json"
