@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gameday.drills.blast_radius import BlastRadius, Reach, reach_of
+from gameday.drills.blast_radius import BlastRadius, reach_of
 from gameday.drills.planned import Planned
 from gameday.drills.production import Production, plan_on
 from gameday.injectors.fault import Injection
@@ -23,8 +23,8 @@ class Aim(msgspec.Struct):
         announced: The targets of each entry of ``faults`` in the plan that was shown beforehand.
     """
 
+    box: Sandbox
     limits: BlastRadius
-    reach: Reach
     planned: list[Planned]
     announced: dict[int, list[str]]
 
@@ -42,9 +42,9 @@ class Aim(msgspec.Struct):
         before: dict[int, list[str]] = {}
         for each in announced:
             before.setdefault(each.entry, []).append(each.injection.target)
-        return cls(limits, await reach_of(box), planned, before)
+        return cls(box, limits, planned, before)
 
-    def allow(self, entry: int, found: Sequence[Injection]) -> str:
+    async def allow(self, entry: int, found: Sequence[Injection]) -> str:
         """Take in what an entry of ``faults`` is about to hit; what has changed, in words.
 
         Raises:
@@ -54,7 +54,8 @@ class Aim(msgspec.Struct):
         if known is not None:
             others = [each for each in self.planned if each.entry != entry]
             fresh = [msgspec.structs.replace(known, injection=injection) for injection in found]
-            self.limits.check([*others, *fresh], self.reach)
+            # As it stands now: somebody may have taken replicas away since.
+            self.limits.check([*others, *fresh], await reach_of(self.box))
             self.planned = [*others, *fresh]
         targets = sorted(injection.target for injection in found)
         before = sorted(self.announced.get(entry, targets))

@@ -19,27 +19,32 @@ class Reach(msgspec.Struct, frozen=True):
     """What a sandbox has that can be hit: the group of each target.
 
     Slots are grouped by service, links by the services at their ends (``gateway->api``).
+    ``out`` are slots that somebody stopped or drained, and the links from and to them.
     """
 
     groups: Mapping[str, str]
+    out: frozenset[str] = frozenset()
 
     def group(self, target: str) -> str:
         """The group of a target; a target that is unknown is a group of its own."""
         return self.groups.get(target, target)
 
     def size(self, group: str) -> int:
-        """How many targets are in it."""
-        return sum(each == group for each in self.groups.values())
+        """How many targets are in it, but for those that are out of use."""
+        return sum(each == group and target not in self.out for target, each in self.groups.items())
 
 
 async def reach_of(box: Sandbox) -> Reach:
     """Look what can be hit; reads only."""
-    slots = {slot.name: slot.service for slot in await box.list_slots()}
+    listed, ways = await box.list_slots(), await box.list_links()
+    slots = {slot.name: slot.service for slot in listed}
     links = {
         link.name: f"{slots.get(link.source, link.source)}->{slots.get(link.target, link.target)}"
-        for link in await box.list_links()
+        for link in ways
     }
-    return Reach(slots | links)
+    idle = {slot.name for slot in listed if slot.state == "stopped" or slot.drained}
+    idle |= {link.name for link in ways if not idle.isdisjoint((link.source, link.target))}
+    return Reach(slots | links, frozenset(idle))
 
 
 class BlastRadius(msgspec.Struct, frozen=True):

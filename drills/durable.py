@@ -13,6 +13,7 @@ from pathlib import Path
 
 __all__ = [
     "append",
+    "is_at",
     "is_storage",
     "open_append",
     "replace_file",
@@ -35,6 +36,14 @@ def open_append(path: Path) -> int:
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, 0o600)
+
+
+def is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is the one of that name still: nobody has removed or replaced it."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def sync_directory(path: Path) -> None:

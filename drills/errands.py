@@ -10,9 +10,19 @@ from typing import TypeVarTuple
 import anyio
 import anyio.abc
 
-__all__ = ["Errands"]
+__all__ = ["ENDING", "Errands", "as_error"]
+
+ENDING = (SystemExit, KeyboardInterrupt)
+"""What a fault's code may raise to end its process: it must not end ours past the undo."""
 
 _Arguments = TypeVarTuple("_Arguments")
+
+
+def as_error(error: BaseException) -> Exception:
+    """What was raised, as an error like any other."""
+    if isinstance(error, Exception):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class Errands:
@@ -62,3 +72,5 @@ class Errands:
             await act()
         except Exception as error:
             self.fail(where, error)
+        except ENDING as error:
+            self.fail(where, as_error(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gameday.drills.durable import open_append, set_aside, sync_directory, write_private
 from gameday.drills.ownership import refuse_foreign
-from gameday.injectors.errors import StorageError, UsageError
+from gameday.injectors.errors import Refused, StorageError, UsageError
 
 __all__ = ["DrillFolder", "find_root", "is_drill_id", "list_drills"]
 
@@ -114,6 +114,13 @@ class DrillFolder:
             Refused: if others could write where it would be.
         """
         drills = root.absolute() / ".gameday" / "drills"
+        try:
+            str(drills).encode()
+        except UnicodeEncodeError:
+            raise Refused(
+                f"{os.fsencode(root.absolute())!r} is no name that can be written down: not UTF-8",
+                hint="Run it from a folder with another name.",
+            ) from None
         try:
             folder = cls(_make_unique(drills, f"{now:%Y%m%d-%H%M%S}"))
             folder._lay_out()

@@ -32,6 +32,7 @@ import msgspec
 
 from gameday.drills import state
 from gameday.drills.channels import forget_book
+from gameday.drills.durable import is_at, replace_file
 from gameday.drills.ending import end_runner
 from gameday.drills.folder import DrillFolder
 from gameday.drills.recover import recover
@@ -191,6 +192,7 @@ class _Guard:
         self._settings = settings
         self._wire = wire
         self._folder = DrillFolder(Path(settings.folder))
+        self._undo = _held(self._folder.undo)
         self._helpers: set[ProcessId] = set()
         self._limit = settings.limit
         self._beat = time.monotonic()
@@ -224,6 +226,8 @@ class _Guard:
             poll.poll(_POLL * 1000)
             # What was sent before it hung counts; and time in which we did not run counts for nobody.
             self._follow(self._wire.receive())
+            if self._undo < 0:
+                self._undo = _held(self._folder.undo)
             stalled = time.monotonic() - before > _POLL + _STALL
             if stalled:
                 self._beat = max(self._beat, time.monotonic() - self._settings.late / 2)
@@ -280,6 +284,7 @@ class _Guard:
         end_runner(settings.runner, settings.drill, self._helpers, self._session, log=_log)
 
     def _put_back(self) -> int:
+        self._write_anew()
         self._recover(insist=True)
         left = self._left_over()
         if left.left or left.problems:
@@ -292,6 +297,7 @@ class _Guard:
 
     def _finish(self) -> int:
         """The runner is done: see for ourselves; what it could not put back is tried once more."""
+        self._write_anew()
         left = self._left_over()
         if left.left:
             self._recover(insist=False)
@@ -301,6 +307,18 @@ class _Guard:
         self._wire.send(left)
         _log("done")
         return 5 if left.left or left.problems else 0
+
+    def _write_anew(self) -> None:
+        """An undo log that somebody removed: we hold it open, and it is needed by its name."""
+        if self._undo < 0 or is_at(self._undo, self._folder.undo):
+            return
+        _log(f"{self._folder.undo} was removed or replaced; it is written anew")
+        try:
+            self._folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            data = os.pread(self._undo, os.fstat(self._undo).st_size, 0)
+            replace_file(self._folder.undo, data)
+        except OSError as error:
+            _log(f"{self._folder.undo} cannot be written anew: {error.strerror}")
 
     def _left_over(self) -> Ended:
         read = read_undo_log(self._folder.undo, self._folder.recovery)
@@ -322,6 +340,14 @@ class _Guard:
     async def _recover_all(self, insist: bool) -> None:
         pauses = self._settings.pauses
         await recover(self._folder, by="watchdog", pauses=pauses, wait=2.0, insist=insist, log=_log)
+
+
+def _held(path: Path) -> int:
+    """The file, open as long as we live; -1 if there is none."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return -1
 
 
 def boottime() -> float:

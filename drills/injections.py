@@ -6,7 +6,7 @@ newest first; what goes wrong there is a verdict, and the next one is still undo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import anyio
@@ -20,7 +20,7 @@ from gameday.drills.armed_injection import (
     ArmedInjection,
 )
 from gameday.drills.director import lots
-from gameday.drills.errands import Errands
+from gameday.drills.errands import ENDING, Errands, as_error
 from gameday.drills.ports import Emit, UndoBook
 from gameday.injectors.errors import GamedayError
 from gameday.injectors.fault import Evidence, Fault, Injection
@@ -69,7 +69,7 @@ class Injections:
         emit: Emit,
         now: Callable[[], float],
         errands: Errands,
-        allow: Callable[[int, Sequence[Injection]], str],
+        allow: Callable[[int, Sequence[Injection]], Awaitable[str]],
         over: Callable[[], bool],
     ) -> None:
         self._faults = faults
@@ -133,7 +133,7 @@ class Injections:
         try:
             with breaking.scope:
                 planned = await fault.plan(self._box, lots(self._seed, entry))
-                if changed := self._allow(entry, planned):
+                if changed := await self._allow(entry, planned):
                     self._emit(events.Noted(at=self._now(), kind="plan", text=changed))
                 async with anyio.create_task_group() as together:
                     for injection in planned:
@@ -150,12 +150,12 @@ class Injections:
         self._emit(events.InjectCalled(at=called, injection=injection.id))
         try:
             await fault.inject(self._box, injection)
-        except Exception as error:
+        except (Exception, *ENDING) as error:
             failure = events.InjectFailed(at=self._now(), injection=injection.id, error=str(error))
             self._emit(failure)
             if isinstance(error, GamedayError):
                 return
-            raise
+            raise as_error(error) from error
         self._errands.start(f"look at {injection.target}", self._look_on, armed, called)
 
     async def _arm(self, fault: Fault, injection: Injection, entry: int) -> ArmedInjection:
@@ -259,8 +259,8 @@ class Injections:
             result = await self._undo.undo(armed.record, self._box)
             if result.outcome is Outcome.FAILED or not (seen := await armed.still_seen()):
                 return result
-        except Exception as error:
-            self._errands.fail(f"undo of {armed.name}", error)
+        except (Exception, *ENDING) as error:
+            self._errands.fail(f"undo of {armed.name}", as_error(error))
             seen = f"{type(error).__name__}: {error}"
             return Undone(armed.injection.id, Outcome.FAILED, seen)
         return msgspec.structs.replace(result, outcome=Outcome.FAILED, detail=seen)

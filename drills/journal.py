@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from gameday.drills.durable import open_append, split_lines, storage_hint, sync_directory
+from gameday.drills.durable import is_at, open_append, split_lines, storage_hint, sync_directory
 from gameday.injectors.errors import StorageError, UsageError
 from gameday.injectors.reading import UNREADABLE
 from gameday.scoring import events
@@ -102,14 +102,30 @@ class Journal:
 
         Never waits and never raises for the disk's sake. From one thread only.
         """
+        stamped = msgspec.structs.replace(event, seq=self._seq + 1, wall=round(time.time(), 6))
+        try:
+            line = events.encode(stamped) + b"\n"
+        except UnicodeEncodeError:  # text from outside that no encoding can take
+            stamped = _legible(stamped)
+            line = events.encode(stamped) + b"\n"
         self._seq += 1
-        stamped = msgspec.structs.replace(event, seq=self._seq, wall=round(time.time(), 6))
-        line = events.encode(stamped) + b"\n"
         with self._changed:
             self._pending += line
             self._accepted += len(line)
             self._changed.notify_all()
         return stamped
+
+    def check_there(self) -> None:
+        """Whether the file has its name still, by which it will be read.
+
+        Raises:
+            StorageError: if somebody removed or replaced it.
+        """
+        if self._fd >= 0 and not is_at(self._fd, self.path):
+            raise StorageError(
+                f"{self.path} was removed or replaced; the drill ends",
+                hint="Leave the drill's folder alone while it runs.",
+            )
 
     async def sync(self) -> None:
         """Return when everything appended so far is on disk.
@@ -229,6 +245,23 @@ class Journal:
             self._stuck = True
             self._changed.notify_all()
             return False
+
+
+def _legible(event: _E) -> _E:
+    """The same event, with a question mark for each character that cannot be written."""
+
+    def mended(value: object) -> object:
+        match value:
+            case str():
+                return value.encode("utf-8", "replace").decode()
+            case dict():
+                return {mended(key): mended(each) for key, each in value.items()}
+            case list() | tuple():
+                return [mended(each) for each in value]
+        return value
+
+    plain = mended(msgspec.to_builtins(event))
+    return msgspec.convert(plain, type(event))
 
 
 class JournalRead(msgspec.Struct, frozen=True):

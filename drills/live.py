@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -21,6 +21,7 @@ from rich.segment import ControlType, Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.outlet import Outlet
 from gameday.drills.printable import printable
 from gameday.drills.view import View
 from gameday.injectors.units import show_duration
@@ -82,6 +83,10 @@ class _Terminal(Console):
         except OSError:
             self.on_broken_pipe()
 
+    def __init__(self, stream: TextIO) -> None:
+        self.outlet = Outlet(stream)
+        super().__init__(highlight=False, file=cast("IO[str]", self.outlet))
+
     def on_broken_pipe(self) -> None:
         self.quiet = True
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -106,6 +111,10 @@ class _Story(View):
         self.phase = "starting"
         self.narrator = Narrator()
         self._last = 0.0
+
+    def __exit__(self, *exc: object) -> None:
+        if isinstance(self.console, _Terminal):
+            self.console.outlet.finish()
 
     def observe(self, event: events.Event) -> None:
         if isinstance(event, events.PhaseBegan):
@@ -246,6 +255,7 @@ class LiveView(_Story):
         with self.console:
             self._block.erase()
             self.console.show_cursor(True)
+        super().__exit__(*exc)
 
     def _print(self, line: RenderableType) -> None:
         """Above the block, in one write, so that nothing flickers."""
@@ -369,7 +379,7 @@ class LiveView(_Story):
 
 def open_view(scenario: Scenario, *, blind: bool = False) -> View:
     """The view that fits where we print; ``blind``: for the eyes of those who respond."""
-    console = _Terminal(highlight=False, stderr=False)
+    console = _Terminal(sys.stdout)
     if console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty():
         return LiveView(scenario, console, blind=blind)
     return PlainView(scenario, console, blind=blind)

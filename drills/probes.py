@@ -53,7 +53,9 @@ class Addresses:
         if name not in self._found:
             raise UsageError(
                 f"the service {name!r} listens nowhere, so it cannot be probed",
-                hint=f"Probe one of: {', '.join(sorted(self._found))}.",
+                hint=f"Probe one of: {', '.join(sorted(self._found))}."
+                if self._found
+                else "Nothing in the sandbox has an address; name one: `address: 127.0.0.1:8080`.",
             )
         return self._found[name]
 

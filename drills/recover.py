@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -30,7 +31,7 @@ from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFai
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.sandbox.process import boot_id
+from gameday.injectors.sandbox.process import boot_id, is_stopped, signal_process
 from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
 
 __all__ = ["Connect", "check_recovered", "recover"]
@@ -66,7 +67,8 @@ async def recover(
 ) -> list[Undone]:
     """Undo everything outstanding in a drill's undo log; what was tried, in that order.
 
-    A runner that is frozen, with no watchdog to see to it, is ended first.
+    A runner that is frozen, with no watchdog to see to it, is ended first, and so is a
+    watchdog that is stopped.
 
     Args:
         folder: The drill.
@@ -125,8 +127,14 @@ def check_recovered(folder: DrillFolder) -> None:
 
 def _end_frozen(folder: DrillFolder, log: Callable[[str], None]) -> None:
     for drill in state.open_drills():
-        if drill.id == folder.id and drill.frozen:
+        if drill.id != folder.id:
+            continue
+        if drill.frozen:
             end_runner(drill.runner, drill.id, log=log)
+        watchdog = drill.watchdog
+        if watchdog is not None and is_stopped(watchdog) and not drill.runs:
+            signal_process(watchdog, signal.SIGKILL)  # it would hold the sandbox's lock for ever
+            log(f"ended the stopped watchdog {watchdog.pid}")
 
 
 async def _connect(ref: SandboxRef) -> Sandbox:

@@ -44,6 +44,10 @@ HURRIED_VERIFY = 3.0
 """As `VERIFY_TIMEOUT`, where somebody asked to stop and waits, or something is not put back."""
 
 
+async def _all_well() -> str:
+    return ""
+
+
 class Stage(msgspec.Struct):
     """Everything that the runner acts through.
 
@@ -64,7 +68,7 @@ class Stage(msgspec.Struct):
     watchers: dict[str, Callable[[Runner], Awaitable[None]]]
     actors: dict[str, Callable[[Runner], Awaitable[None]]] = msgspec.field(default_factory=dict)
     keep_off: Callable[[frozenset[int]], None] = lambda cpus: None
-    allow: Callable[[int, Sequence[Injection]], str] = lambda entry, planned: ""
+    allow: Callable[[int, Sequence[Injection]], Awaitable[str]] = lambda entry, planned: _all_well()
     listeners: list[Emit] = msgspec.field(default_factory=list)
 
 

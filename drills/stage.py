@@ -34,7 +34,7 @@ from gameday.drills.durable import is_storage, storage_hint, write_private
 from gameday.drills.fixers import Knowledge, ScriptedFixer
 from gameday.drills.folder import DrillFolder
 from gameday.drills.inbox import Entry, say
-from gameday.drills.interruption import Interruption, Stopped
+from gameday.drills.interruption import Interruption, Stopped, heed_while_starting
 from gameday.drills.journal import Journal
 from gameday.drills.listening import listen
 from gameday.drills.pages import DrillPages
@@ -235,12 +235,21 @@ class _Play:
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._guard)
+                beside.start_soon(
+                    heed_while_starting, self.interruption, self.folder, self.options.stop
+                )
                 failure = await self._between(runner_id)
                 beside.cancel_scope.cancel()
             await self._close()
         except Exception as error:
             self._record_own_fault(error)  # the watchdog does what we did not
             raise
+        if failure is None and not self.folder.scenario.is_file():
+            failure = StorageError(
+                f"{self.folder.path} was removed while the drill ran; everything was put back, "
+                "and there is no record left to judge",
+                hint="Leave the drill's folder alone while it runs.",
+            )
         if failure is not None:
             raise failure
 
@@ -323,6 +332,7 @@ class _Play:
             pages=pages,
             watchers={
                 "journal": self._watch_journal,
+                "record": self._watch_record,
                 "machine": partial(watch_machine, self.options.stop),
                 "sandbox": watch_changes,
                 "view": self._draw,
@@ -376,6 +386,13 @@ class _Play:
 
     async def _watch_journal(self, runner: Runner) -> None:
         raise await self.journal.wait_failed()
+
+    async def _watch_record(self, runner: Runner) -> None:
+        """Somebody may remove it (`git clean`): then nobody else could put things back."""
+        while True:
+            self.log.check_there()
+            self.journal.check_there()
+            await anyio.sleep(_TICK)
 
     async def _draw(self, runner: Runner) -> None:
         self.view.watch(runner.monitor.values)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,13 @@ from gameday.drills.places import state_folder
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, StorageError
 from gameday.injectors.reading import UNREADABLE
-from gameday.injectors.sandbox.process import is_alive, is_stopped, process_id
+from gameday.injectors.sandbox.process import (
+    is_alive,
+    is_stopped,
+    process_id,
+    signal_process,
+    wait_gone,
+)
 from gameday.injectors.undo import ProcessId, SandboxRef
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "Stop",
     "allow",
     "blocked",
+    "end_stopped_watchdogs",
     "forget",
     "lock_sandbox",
     "open_drills",
@@ -74,6 +82,11 @@ class OpenDrill(msgspec.Struct, frozen=True, kw_only=True):
         """True while its watchdog lives and is not stopped: then it puts everything back by itself."""
         watchdog = self.watchdog
         return watchdog is not None and is_alive(watchdog) and not is_stopped(watchdog)
+
+    @property
+    def watched(self) -> bool:
+        """True while its watchdog lives, stopped or not: it holds the sandbox's lock."""
+        return self.watchdog is not None and is_alive(self.watchdog)
 
     @property
     def frozen(self) -> bool:
@@ -182,17 +195,17 @@ def outstanding_drills() -> list[OpenDrill]:
         read = read_undo_log(drill.where.undo, drill.where.recovery)
         if read.outstanding or read.problems:
             found.append(drill)
-        elif not drill.guarded and not drill.runs:
+        elif not drill.watched and not drill.runs:
             forget(drill.id)
     return found
 
 
 def outstanding_message() -> str:
     """What every other command says first if something was not put back; else empty."""
+    lines = list(_without_record())
     lost = [drill for drill in outstanding_drills() if not drill.guarded]
     if not lost:
-        return ""
-    lines = []
+        return "\n".join(lines)
     for drill in lost:
         read = read_undo_log(drill.where.undo, drill.where.recovery)
         count = len(read.outstanding) + len(read.problems)
@@ -201,6 +214,19 @@ def outstanding_message() -> str:
         lines.append(f"The drill {drill.id} {what}, and {things} not put back yet.")
     which = "" if len(lost) > 1 else f" {lost[0].id}"
     return "\n".join([*lines, f"`gameday recover{which}` puts everything back."])
+
+
+def _without_record() -> Iterator[str]:
+    """Drills that died and whose folder somebody removed: said once, as nobody can do more."""
+    for drill in open_drills():
+        if drill.runs or drill.watched or drill.where.undo.exists():
+            continue
+        where = f" ({drill.sandbox.identity})" if drill.sandbox is not None else ""
+        yield (
+            f"The drill {drill.id} has died, and {drill.folder} was removed: what it broke, and "
+            f"whether that was put back, is not known. Look at its sandbox{where} yourself."
+        )
+        forget(drill.id)
 
 
 # Locks by sandbox
@@ -245,6 +271,7 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
             )
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     path = _made("locks") / f"{name}.lock"
+    end_stopped_watchdogs(identity)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         return _lock(fd, drill_id)
@@ -252,6 +279,25 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
         raise StorageError(
             f"{path} cannot be locked: {error.strerror}", hint=storage_hint(error)
         ) from None
+
+
+def end_stopped_watchdogs(identity: str = "") -> None:
+    """One that is stopped holds its sandbox's lock for ever, though nothing is left to put back.
+
+    Args:
+        identity: Of the sandbox; by default, of any.
+    """
+    for drill in open_drills():
+        other = drill.sandbox is None or drill.sandbox.identity != identity
+        if drill.runs or (identity and other):
+            continue
+        read = read_undo_log(drill.where.undo, drill.where.recovery)
+        if read.outstanding or read.problems:
+            continue
+        if drill.watchdog is not None and is_stopped(drill.watchdog):
+            signal_process(drill.watchdog, signal.SIGKILL)
+            wait_gone([drill.watchdog], 1.0)
+            forget(drill.id)
 
 
 def _lock(fd: int, drill_id: str) -> SandboxLock:

@@ -118,9 +118,18 @@ class StopSignals(msgspec.Struct, frozen=True):
             host = port = None
         if host is None or parts.scheme not in ("http", "https"):
             raise UsageError(
-                f"{self.url!r} is no stop URL; a URL with http or https was expected",
+                f"{_without_secret(self.url)!r} is no stop URL; one with http or https was expected",
                 hint="Write it as http://alertmanager:9093/api/v2/alerts?active=true.",
             )
         tls = parts.scheme == "https"
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return tls, host, port or (443 if tls else 80), path
+
+
+def _without_secret(url: str) -> str:
+    """A URL without a user's name and password, and without its query: as far as it is one."""
+    before, at, after = url.partition("?")[0].rpartition("@")
+    if not at:
+        return after
+    scheme, slashes, _ = before.partition("//")
+    return f"{scheme}//…@{after}" if slashes else f"…@{after}"

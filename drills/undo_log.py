@@ -17,6 +17,7 @@ import msgspec
 
 from gameday.drills.durable import (
     append,
+    is_at,
     open_append,
     set_aside,
     split_lines,
@@ -130,6 +131,19 @@ class UndoLog:
             await anyio.to_thread.run_sync(append, self._fd, line)
         except OSError as error:
             raise _unrecorded(self.path, error) from None
+        self.check_there()
+
+    def check_there(self) -> None:
+        """Whether the file has its name still, by which a watchdog or `gameday recover` finds it.
+
+        Raises:
+            StorageError: if somebody removed or replaced it.
+        """
+        if self._fd >= 0 and not is_at(self._fd, self.path):
+            raise StorageError(
+                f"{self.path} was removed or replaced; without an undo record nothing is broken",
+                hint="Leave the drill's folder alone while it runs.",
+            )
 
     def close(self) -> None:
         """Let go of the file and its lock."""

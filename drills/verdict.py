@@ -8,6 +8,7 @@ from pathlib import Path
 from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
 from gameday.drills.paper import Paper
+from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import UndoFailed
 from gameday.scoring.events import why_not_started
 from gameday.scoring.render.figures import timing
@@ -58,7 +59,12 @@ def show_verdict(found: Conclusion, folder: DrillFolder, width: int) -> None:
     for left in found.outstanding:
         paper.write(f"Not put back: {left}", "bold red")
     if score.exit_code == UndoFailed.exit_code:
-        paper.write(f"`gameday recover {folder.id}` tries again.", "bold red")
+        again = read_undo_log(folder.undo, folder.recovery).outstanding
+        tries = f"`gameday recover {folder.id}` tries again."
+        gone = (
+            "Its sandbox was taken down, and what was broken with it: nothing is left to put back."
+        )
+        paper.write(tries if again else gone, "bold red")
     for note in found.notes:
         paper.write(note, "dim")
     if found.unwritten is not None:

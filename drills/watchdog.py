@@ -28,7 +28,7 @@ from gameday.drills.standby import Standby
 from gameday.drills.wire import Wire
 from gameday.injectors.errors import Refused
 from gameday.injectors.sandbox.kinds import KINDS
-from gameday.injectors.sandbox.process import process_id
+from gameday.injectors.sandbox.process import is_stopped, process_id
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["LATE", "Watchdog"]
@@ -163,12 +163,18 @@ class Watchdog:
     async def done(self, within: float = 120.0) -> guard.Ended:
         """Say that everything is put back; what the watchdog finds outstanding after one more try.
 
-        Close the undo log first. A watchdog that is dead or does not answer finds nothing;
+        Close the undo log first. A watchdog that is dead, stopped or does not answer finds nothing;
         then `gameday.drills.recover.check_recovered` tells. Never raises.
         """
         self._wire.send(guard.Done())
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
+            stopped_since = 0.0
             while not self._dead():  # it ends once it has answered
+                now = time.monotonic()
+                frozen = self.process is not None and is_stopped(self.process)
+                stopped_since = (stopped_since or now) if frozen else 0.0
+                if frozen and now - stopped_since > _SILENCE:
+                    break
                 self.beat()
                 await self._news(BEAT_EVERY)
                 self._receive()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -114,12 +115,31 @@ def test_links_are_a_group_for_each_pair_of_services() -> None:
 
 
 def test_what_changed_since_the_plan_is_said_and_checked_again() -> None:
+    box = FakeSandbox({"api": 3, "store": 1})
     limits = BlastRadius(parse_most(1))
-    aim = Aim(limits, REACH, [planned("api-1"), planned("store-1", entry=1)], {0: ["api-1"]})
-    assert aim.allow(0, [planned("api-1").injection]) == ""
-    assert "hits api-3, and not api-1 as planned" in aim.allow(0, [planned("api-3").injection])
+    aim = Aim(box, limits, [planned("api-1"), planned("store-1", entry=1)], {0: ["api-1"]})
+    assert anyio.run(aim.allow, 0, [planned("api-1").injection]) == ""
+    assert "hits api-3, and not api-1 as planned" in anyio.run(
+        aim.allow, 0, [planned("api-3").injection]
+    )
     with pytest.raises(Refused, match="2 of the 3 of api"):
-        aim.allow(0, [planned("api-3").injection, planned("api-1").injection])
+        anyio.run(aim.allow, 0, [planned("api-3").injection, planned("api-1").injection])
+
+
+@pytest.mark.parametrize("how", ["scale", "drain", "stop"])
+def test_replicas_that_were_taken_away_since_do_not_count(how: str) -> None:
+    """One of three was allowed; of the one that is left, none is."""
+    box = FakeSandbox({"api": 3, "store": 1}, ["store->api"])
+    aim = Aim(box, BlastRadius(parse_most("1 of 3")), [planned("api-1")], {0: ["api-1"]})
+    anyio.run(aim.allow, 0, [planned("api-1").injection])
+    if how == "scale":
+        anyio.run(partial(box.hands.scale, "api", 1, by="fixer"))
+    else:
+        for slot in ("api-2", "api-3"):
+            anyio.run(partial(getattr(box.hands, how), slot, by="fixer"))
+    with pytest.raises(Refused, match=r"1 of the 1 of api would be hit.*allows none"):
+        anyio.run(aim.allow, 0, [planned("api-1").injection])
+    assert anyio.run(reach_of, box).size("store->api") == 1
 
 
 # Through files and the command

@@ -10,6 +10,7 @@ import pytest
 
 from gameday.drills.conclusion import conclude, read_drill
 from gameday.drills.folder import DrillFolder
+from gameday.drills.undoing import GONE
 from gameday.injectors.errors import UsageError
 from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
 from gameday.scoring import events
@@ -167,3 +168,19 @@ def test_a_journal_damaged_at_its_beginning_is_refused(lines: list[bytes], tmp_p
     folder = folder_of(tmp_path, [b"garbage", *lines[1:]])
     with pytest.raises(UsageError, match=r"journal\.jsonl:1: this line is no event"):
         read_drill(folder)
+
+
+def test_a_failed_undo_is_not_made_good_by_the_end_of_its_sandbox(
+    lines: list[bytes], tmp_path: Path
+) -> None:
+    ends = [n for n, line in enumerate(lines) if b'"InjectionUndone"' in line]
+    (old,) = events.decode([lines[ends[0]]])
+    assert isinstance(old, events.InjectionUndone)
+    failed = msgspec.structs.replace(old, outcome="failed", detail="it hangs", by="")
+    lines = [*lines[: ends[0]], events.encode(failed), *lines[ends[0] + 1 :]]
+    folder = folder_of(tmp_path, lines)
+    record = Undone(old.injection, Outcome.NOTHING, GONE, by="watchdog", at=99.0, wall=7.0)
+    folder.recovery.write_bytes(msgspec.json.encode(record) + b"\n")
+    found = read_drill(folder)
+    assert found.score.injections[0].how == "failed"
+    assert found.score.exit_code == 5

@@ -261,3 +261,18 @@ def test_close_writes_what_is_left(tmp_path: Path) -> None:
     journal.close()
     journal.close()
     assert [event.at for event in read_journal(path).events] == list(range(1000))
+
+
+def test_text_that_no_encoding_takes_loses_nothing(tmp_path: Path) -> None:
+    """A path or an error may hold bytes that are no UTF-8: as lone surrogates."""
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append(started())
+        odd = journal.append(
+            Noted(at=1.0, kind="n", text="stop\udcff", data={"\udc80": ["\udc81"]})
+        )
+        journal.append(Noted(at=2.0, kind="n", text="after"))
+    assert (odd.text, odd.data) == ("stop?", {"?": ["?"]})
+    read = read_journal(path)
+    assert [event.seq for event in read.events] == [1, 2, 3]
+    assert read.events[1] == odd

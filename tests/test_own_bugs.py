@@ -22,7 +22,7 @@ path, _, after = rest.partition(" ")
 def planted(*args, **kwargs):
     planted.calls += 1
     if planted.calls > int(after or 0):
-        raise RuntimeError("planted")
+        raise eval(os.environ.get("GAMEDAY_TEST_RAISES", "RuntimeError"))("planted")
     return planted.real(*args, **kwargs)
 
 planted.calls = 0
@@ -81,14 +81,14 @@ AFTER = (
 )
 
 
-def fails(terminal: Terminal, bug: str) -> None:
+def fails(terminal: Terminal, bug: str, raises: str = "RuntimeError") -> None:
     """Play a drill with that bug: 70, the bug in one line, and where to report it."""
     where = terminal.cwd / "planted"
     where.mkdir()
     (where / "sitecustomize.py").write_text(PLANT)
     fixers = "fixers: {scripted: {reaction: 300ms, steps: [ack]}}\n"
     path = lay_out(terminal.cwd, scenario() + fixers)
-    env = {"PYTHONPATH": str(where), "GAMEDAY_TEST_BUG": bug}
+    env = {"PYTHONPATH": str(where), "GAMEDAY_TEST_BUG": bug, "GAMEDAY_TEST_RAISES": raises}
     done = terminal.gameday("run", path, env=env)
     no_traceback(done.stdout, done.stderr)
     assert done.returncode == 70, done.stderr + done.stdout
@@ -119,6 +119,13 @@ def test_in_the_drill(terminal: Terminal, bug: str) -> None:
     assert terminal.gameday("debrief", drill.id).returncode == 0
     if "Journal" not in bug:  # which could not write it down
         assert "planted" in drill.debrief("md").read_text()
+
+
+@pytest.mark.parametrize("raises", ["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("verb", ["inject", "look"])
+def test_a_fault_that_would_end_the_process(terminal: Terminal, verb: str, raises: str) -> None:
+    fails(terminal, f"gameday.injectors.faults.process_kill:ProcessKill.{verb}", raises)
+    nothing_is_left(terminal)
 
 
 @pytest.mark.parametrize("bug", AFTER)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +21,9 @@ from gameday.drills.folder import DrillFolder, find_root, list_drills
 from gameday.drills.state import OpenDrill
 from gameday.drills.undo_log import UndoLog
 from gameday.injectors.errors import Refused, StorageError, UsageError
-from gameday.injectors.sandbox.process import process_id
+from gameday.injectors.sandbox.process import is_stopped, process_id
 from gameday.injectors.undo import Armed, Outcome, ProcessId, RemoveToxic, SandboxRef, Undone
+from tests.commands import wait_until
 
 BOX = SandboxRef("fake", "shop", "/nowhere")
 
@@ -250,3 +253,26 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / ".gameday").write_text("a file")
     with pytest.raises(StorageError, match="cannot be made"):
         DrillFolder.create(tmp_path, datetime.now())
+
+
+def test_a_stopped_watchdog_holds_no_lock_for_ever(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    """Its drill is over and put back, but it cannot end, stopped as it is."""
+    drill = make(tmp_path, runner=dead())
+    watchdog = process_id(sleeper.pid)
+    state.remember(msgspec.structs.replace(drill, watchdog=watchdog))
+    sleeper.send_signal(signal.SIGSTOP)
+    wait_until(lambda: watchdog is not None and is_stopped(watchdog), "it is stopped")
+    state.lock_sandbox(BOX.identity, "second").release()
+    assert sleeper.wait(10) == -signal.SIGKILL
+    assert state.open_drills() == []
+
+
+def test_a_record_that_was_removed_is_said_once(tmp_path: Path) -> None:
+    drill = make(tmp_path, runner=dead(), faults=1)
+    shutil.rmtree(drill.folder)
+    said = state.outstanding_message()
+    assert f"{drill.id} has died" in said
+    assert BOX.identity in said
+    assert state.outstanding_message() == ""

@@ -161,3 +161,36 @@ def test_a_drill_ends_at_once_and_everything_is_put_back(
         assert "payments are down" in abort.why
     assert_nothing_left(terminal, run.id)
     assert run.debrief()["drill"]["exit_code"] == 4
+
+
+SLOW = """\
+name: slow
+entry: front
+services:
+  front:
+    command: ["sleep", "60"]
+    health: {tcp: true, every: 200ms, timeout: 5s, start_within: 40s}
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("how", ["file", "url", "stop-all", "abort"])
+def test_it_is_heeded_while_the_sandbox_starts(
+    terminal: Terminal, monitoring: Monitoring, how: str
+) -> None:
+    text = scenario(parameters="target: {service: front}", duration="1m")
+    path = lay_out(terminal.cwd, text, cluster=SLOW)
+    run = terminal.start(path, "--stop-file", "stop", "--stop-url", monitoring.url)
+    run.until(lambda: run.of(events.PhaseBegan), "it starts")
+    time.sleep(1.0)
+    asked = time.monotonic()
+    if how == "file":
+        (terminal.cwd / "stop").write_text("payments are down")
+    elif how == "url":
+        monitoring.body = b"payments are down"
+    else:
+        terminal.say(how)
+    assert run.wait() == 4, run.said()
+    assert time.monotonic() - asked < 8.0
+    (abort,) = run.of(events.AbortAsked)
+    assert abort.by == ("monitoring" if how in ("file", "url") else "person")

@@ -318,7 +318,7 @@ async def test_a_stopped_watchdog_is_no_excuse(scene: Scene) -> None:
         assert b"gameday recover" in said.stderr, words
     (undone,) = await recover(scene.folder, by="recover")
     assert undone.outcome is Outcome.PUT_BACK
-    os.kill(drill.watchdog.pid, signal.SIGCONT)  # it wakes, finds nothing to do, and ends
+    # It is ended: stopped as it is, it would hold the sandbox's lock for ever.
     await until(lambda: drill.watchdog is not None and not is_alive(drill.watchdog))
     assert scene.all_is_put_back()
 
@@ -450,6 +450,41 @@ async def test_what_the_runner_could_not_put_back_is_tried_once_more(scene: Scen
     ended = await watchdog.done()
     assert (ended.left, ended.problems) == ((), ())
     assert scene.toxics() == 0
+
+
+async def test_a_stopped_one_is_not_waited_for(scene: Scene) -> None:
+    watchdog = await start(scene)
+    assert watchdog.process is not None
+    os.kill(watchdog.process.pid, signal.SIGSTOP)
+    with anyio.fail_after(20):
+        await watchdog.done()
+    assert not is_alive(watchdog.process)
+
+
+@pytest.mark.parametrize("gone", ["undo log", "folder"])
+async def test_a_record_that_somebody_removes_is_put_back_all_the_same(
+    scene: Scene, gone: str
+) -> None:
+    runner = scene.run("""
+        async def main():
+            watchdog = await stand()
+            log = UndoLog(folder.undo)
+            await inject(log, await FakeSandbox.connect(box_ref), "t")
+            print("go", flush=True)
+            await anyio.sleep(60)
+        anyio.run(main)
+    """)
+    await anyio.sleep(0.5)  # in which the watchdog has opened it; in a drill it is there before
+    if gone == "folder":
+        shutil.rmtree(scene.folder.path)
+    else:
+        scene.folder.undo.unlink()
+    runner.kill()
+    runner.wait()
+    await until(scene.all_is_put_back)
+    assert scene.toxics() == 0
+    await until(closed)
+    assert read_undo_log(scene.folder.undo, scene.folder.recovery).undone
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

@@ -260,7 +260,8 @@ def _own_fault(error: Exception) -> int:
 
 def tell_own_fault(what: str) -> None:
     """Say that it is ours, and where to report it."""
+    line = " ".join(what.split())  # what it raised may have many
     _complain(
-        f"a fault of Gameday's own: {what}\n"
+        f"a fault of Gameday's own: {line}\n"
         f"  Please report it at {REPORT_TO}; GAMEDAY_DEBUG=1 shows where it happened."
     )

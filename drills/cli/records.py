@@ -98,8 +98,9 @@ def recover(drill: str | None) -> None:
     import anyio
 
     from gameday.drills.folder import DrillFolder
-    from gameday.drills.state import outstanding_drills
+    from gameday.drills.state import end_stopped_watchdogs, outstanding_drills
 
+    end_stopped_watchdogs()
     found = [each.where for each in outstanding_drills()]
     if drill is not None:
         known = [folder for folder in found if drill in folder.id]

@@ -158,10 +158,9 @@ def run(
             stop=StopSignals.given(stop_file, stop_url, os.environ),
         )
         hidden = people if blind is None else blind
-        folder = _play(production, how, standby, quiet=quiet or as_json, blind=hidden)
-    from gameday.drills.conclusion import conclude
-
-    found = conclude(folder, names=names)
+        folder, found = _play(
+            production, how, standby, quiet=quiet or as_json, blind=hidden, names=names
+        )
     with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
         _tell(found, folder, as_json=as_json, names=names)
     sys.exit(found.score.exit_code)
@@ -197,18 +196,26 @@ def _plan(
 
 
 def _play(
-    production: Production, options: Options, standby: Standby, *, quiet: bool, blind: bool
-) -> DrillFolder:
+    production: Production,
+    options: Options,
+    standby: Standby,
+    *,
+    quiet: bool,
+    blind: bool,
+    names: bool,
+) -> tuple[DrillFolder, Conclusion]:
+    """Play the drill and write its debrief; only then wait for whoever reads along."""
     import anyio
 
-    from gameday.drills.conclusion import prepare
+    from gameday.drills.conclusion import conclude, prepare
     from gameday.drills.stage import run_drill
 
     prepare()
     gc.freeze()  # what was imported is no garbage: nothing looks at it again while we measure
     gc.set_threshold(_GARBAGE)
     with _open_view(production, quiet=quiet, blind=blind) as view:
-        return anyio.run(run_drill, production, options, view, standby)
+        folder = anyio.run(run_drill, production, options, view, standby)
+        return folder, conclude(folder, names=names)
 
 
 def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:

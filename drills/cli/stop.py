@@ -18,7 +18,7 @@ _PATIENCE = 30.0
 @click.argument("why", nargs=-1)
 @click.option("--block", is_flag=True, help="Start no new drill until `gameday unblock`.")
 def stop_all(why: tuple[str, ...], block: bool) -> None:
-    """End every drill on this machine; each puts everything back first. WHY is recorded."""
+    """End every drill of yours on this machine; each puts everything back first. WHY is recorded."""
     from gameday.drills import state
     from gameday.drills.inbox import Entry, say
 

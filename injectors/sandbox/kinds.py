@@ -23,12 +23,14 @@ class Kind(msgspec.Struct, frozen=True):
         module: Where its driver is; ``driver`` is the class.
         parts: What it can do at all; what this machine lacks is found before a drill starts.
         libraries: What its driver imports at its first use: whoever must be quick imports it before.
+        commands: Whether an undo may run a command of the user's own there (`RunCommand`).
     """
 
     module: str
     driver: str
     parts: frozenset[str]
     libraries: tuple[str, ...] = ()
+    commands: bool = False
 
 
 _EVERY = frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"})
@@ -37,14 +39,16 @@ _HERE = "gameday.injectors.sandbox"
 
 KINDS: dict[str, Kind] = {
     "local": Kind(f"{_HERE}.local.driver", "LocalSandbox", _EVERY),
-    "attached": Kind(f"{_HERE}.attached", "AttachedSandbox", frozenset({"processes"})),
+    "attached": Kind(
+        f"{_HERE}.attached", "AttachedSandbox", frozenset({"processes"}), commands=True
+    ),
     "docker": Kind(
         f"{_HERE}.docker.driver",
         "DockerSandbox",
         _EVERY | _CONTAINERS,
         ("docker.api.client", "docker.errors", "docker.utils", "requests.exceptions"),
     ),
-    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | _CONTAINERS),
+    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | _CONTAINERS, commands=True),
 }
 
 

@@ -78,12 +78,15 @@ ENDINGS = (
     "terminal closed",
     "parent killed",
     "watchdog SIGKILL",
+    "watchdog frozen",
     "supervisor SIGKILL",
     "watchdog and supervisor SIGKILL",
     "runner and supervisor SIGKILL",
     "runner and watchdog SIGKILL",
     "runner, watchdog and supervisor SIGKILL",
     "recover killed too",
+    "watchdog frozen, runner SIGKILL",
+    "undo log removed, runner SIGKILL",
     "disk full",
     "clock jumps",
 )
@@ -91,6 +94,7 @@ BOTH = {
     "runner and watchdog SIGKILL",
     "runner, watchdog and supervisor SIGKILL",
     "recover killed too",
+    "watchdog frozen, runner SIGKILL",
 }
 """Where nobody is left who could put anything back; judged after `gameday recover`."""
 INSTANTS = ("at any time", "while starting", "armed", "injected", "undoing")
@@ -268,12 +272,34 @@ class Inside:
             fill(self.root / "filler")
         elif ending == "clock jumps":
             self.clock.write_text(str(random.Random(self.job.seed).choice((DAY, -DAY))))
+        elif ending.startswith("watchdog frozen"):
+            self._freeze_watchdog(target)
         else:
+            if ending.startswith("undo log removed") and folder is not None:
+                folder.undo.unlink(missing_ok=True)
             victims = self._victims(ending, target)
             struck = time.monotonic()
             for victim in victims:
                 kill(victim, signal.SIGKILL)
         return struck
+
+    def _freeze_watchdog(self, runner: int) -> None:
+        """One that guards no drill yet is its user's to continue."""
+        watchdogs = [pid for pid in processes() if b"gameday.drills.watchdog" in command(pid)]
+        for pid in watchdogs:
+            kill(pid, signal.SIGSTOP)
+        if "runner" in self.job.ending:
+            kill(runner, signal.SIGKILL)
+            self.found.hit = "2 processes"
+            until(lambda: reap(self.found, runner) or not alive(runner), PATIENCE, 0.01)
+            if not self._guards():
+                for pid in watchdogs:
+                    kill(pid, signal.SIGCONT)
+
+    def _guards(self) -> bool:
+        """Whether the state knows of a drill with its watchdog."""
+        drills = (Path(self.environment["GAMEDAY_STATE"]) / "drills").glob("[!.]*.json")
+        return any(b'"watchdog":{' in path.read_bytes() for path in drills)
 
     def _victims(self, ending: str, runner: int) -> list[int]:
         wanted: dict[str, Callable[[int], bool]] = {
@@ -312,6 +338,7 @@ class Inside:
         starved = self.job.ending == "runner out of memory"
         if not until(over, PATIENCE + 60 * starved, 0.01):
             self.found.wrong.append("it does not come to an end: " + "; ".join(left()))
+        reap(self.found, runner)  # it may have ended between two looks
         if self.found.undone_after is None:
             return
         if patient:
