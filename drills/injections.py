@@ -135,14 +135,19 @@ class Injections:
                 planned = await fault.plan(self._box, lots(self._seed, entry))
                 if changed := await self._allow(entry, planned):
                     self._emit(events.Noted(at=self._now(), kind="plan", text=changed))
+                armed: list[ArmedInjection] = []
                 async with anyio.create_task_group() as together:
                     for injection in planned:
-                        together.start_soon(self._inject, fault, injection, entry)
+                        together.start_soon(self._arm, fault, injection, entry, armed)
+                # All are armed before the first is made, so that they hit at once.
+                async with anyio.create_task_group() as together:
+                    for each in armed:
+                        together.start_soon(self._inject, each)
         finally:
             breaking.over.set()
 
-    async def _inject(self, fault: Fault, injection: Injection, entry: int) -> None:
-        armed = await self._arm(fault, injection, entry)
+    async def _inject(self, armed: ArmedInjection) -> None:
+        fault, injection = armed.fault, armed.injection
         await anyio.lowlevel.checkpoint_if_cancelled()
         if self._over():  # asked for in this very moment: nobody has cancelled us yet
             return
@@ -158,7 +163,9 @@ class Injections:
             raise as_error(error) from error
         self._errands.start(f"look at {injection.target}", self._look_on, armed, called)
 
-    async def _arm(self, fault: Fault, injection: Injection, entry: int) -> ArmedInjection:
+    async def _arm(
+        self, fault: Fault, injection: Injection, entry: int, found: list[ArmedInjection]
+    ) -> None:
         """Put the undo on disk; armed and journalled is one thing, whatever is cancelled."""
         async with self._aiming.setdefault(injection.target, anyio.Lock()):
             before = await self._before(injection.target)
@@ -167,7 +174,7 @@ class Injections:
                 await self._undo.arm(armed.record)
                 self._armed.append(armed)
                 self._emit(events.InjectionArmed(at=self._now(), injection=injection, entry=entry))
-        return armed
+        found.append(armed)
 
     async def _before(self, target: str) -> Mapping[str, str]:
         """The target without any fault of ours: as it was before the first that is there now."""

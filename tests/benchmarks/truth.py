@@ -1,11 +1,12 @@
 """Real drills against the truth: outages that Gameday knows nothing of, at recorded instants.
 
-    python tests/benchmarks/truth.py [--drills 50] [--seed N] [--json]
+    python tests/benchmarks/truth.py [--drills 50] [--seed N] [--on local|docker] [--json]
 
 Each drill is a ``gameday run`` of its own on a local sandbox of one gateway
 (``outage/``). The gateway's own parent stops and continues it, or kills and replaces
 it, once, at a random instant and for a random time, and keeps the instants to itself
-until the drill is over. The scenario injects nothing; so Gameday has only its samples.
+until the drill is over. On Docker the gateway is a container, and the outsider pauses and unpauses
+it through the engine; the truth is then from before to after each of the two calls. The scenario injects nothing; so Gameday has only its samples.
 
 **What is true, on paper.** Let the gateway be out from *a* to *b*, T be the latency
 threshold, d the time that an answer takes when all is well.
@@ -46,8 +47,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -69,12 +72,15 @@ PROMISED_SHARE = 0.98
 PROMISED_WIDTH = 1.2  # intervals, plus q
 PARTS = Path(__file__).parent / "outage"
 
-SCENARIO = """\
+_HEAD = """\
 apiVersion: gameday/v1
 name: truth
 title: The gateway goes out, and nobody told Gameday
 duration: {duration}s
 stabilise: 500ms
+"""
+SANDBOXES = {
+    "local": """\
 sandbox:
   file: cluster.yaml
   environment:
@@ -83,6 +89,10 @@ sandbox:
       OUTAGE_WAIT: "{wait!r}"
       OUTAGE_LENGTH: "{length!r}"
       OUTAGE_RECORD: {record}
+""",
+    "docker": "sandbox: {{kind: docker, compose: compose.yaml}}\n",
+}
+_SLI = """\
 slis:
   availability:
     path: /
@@ -176,13 +186,13 @@ class Results:
     failed: list[str] = field(default_factory=list)
 
 
-def outages(count: int, seed: int) -> list[Outage]:
-    """Random ones: both kinds, most of them long enough to be scored."""
+def outages(count: int, seed: int, kinds: Sequence[str] = ("pause", "restart")) -> list[Outage]:
+    """Random ones: of every kind, most of them long enough to be scored."""
     rng = random.Random(seed)
     return [
         Outage(
             number,
-            rng.choice(["pause", "restart"]),
+            rng.choice(kinds),
             OVER + rng.uniform(0.5, 1.5),
             rng.uniform(0.02, LONGEST),
         )
@@ -190,8 +200,13 @@ def outages(count: int, seed: int) -> list[Outage]:
     ]
 
 
-def play(outage: Outage, folder: Path, duration: float = DURATION) -> Result:
+def play(
+    outage: Outage, folder: Path, duration: float = DURATION, where: Mapping[str, str] | None = None
+) -> Result:
     """Run the drill and compare.
+
+    Args:
+        where: What finds a Docker Engine and the gateway's image; without it, on the local sandbox.
 
     Raises:
         RuntimeError: if it could not be played; carries what it said.
@@ -200,7 +215,7 @@ def play(outage: Outage, folder: Path, duration: float = DURATION) -> Result:
         if part.is_file():
             shutil.copy(part, folder)
     record = folder / "truth.json"
-    text = SCENARIO.format(
+    text = (_HEAD + SANDBOXES["local" if where is None else "docker"] + _SLI).format(
         duration=duration,
         kind=outage.kind,
         wait=outage.wait,
@@ -212,7 +227,11 @@ def play(outage: Outage, folder: Path, duration: float = DURATION) -> Result:
     )
     (folder / "truth.yaml").write_text(text)
     environment = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "CI": "true"}
+    environment |= where or {}
     command = [sys.executable, "-m", "gameday", "run", "truth.yaml", "--quiet"]
+    outsider = threading.Thread(target=_pause, args=(outage, folder, where), daemon=True)
+    if where is not None:
+        outsider.start()
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
@@ -220,6 +239,34 @@ def play(outage: Outage, folder: Path, duration: float = DURATION) -> Result:
     if done.returncode != 0 or not drills or not record.exists():
         raise RuntimeError(f"exit {done.returncode}: {done.stdout}{done.stderr}".strip())
     return compare(outage, json.loads(record.read_text()), drills[-1])
+
+
+def _pause(outage: Outage, folder: Path, where: Mapping[str, str]) -> None:
+    """The outsider on Docker: pause and unpause the gateway's container, and note when."""
+    from docker import APIClient
+    from docker.utils import kwargs_from_env
+
+    engine = APIClient(version="auto", **kwargs_from_env(environment=dict(where)))
+    with closing(engine):
+        deadline = time.monotonic() + 60.0
+        gateway = ""
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+            for drill in (folder / ".gameday" / "drills").glob("*"):
+                project = f"com.docker.compose.project=gameday-{drill.name}"
+                found = engine.containers(filters={"label": project})
+                gateway = found[0]["Id"] if found else ""
+            if gateway and b"asked" in engine.logs(gateway):
+                break
+        time.sleep(outage.wait)
+        instants = []
+        for call, pause in ((engine.pause, outage.length), (engine.unpause, 0.0)):
+            before = time.monotonic()
+            call(gateway)
+            instants.append((before, time.monotonic()))
+            time.sleep(pause)
+    truth = {"kind": outage.kind, "from": instants[0], "until": instants[1]}
+    (folder / "truth.json").write_text(json.dumps(truth))
 
 
 def compare(outage: Outage, truth: dict[str, Any], path: Path) -> Result:
@@ -257,8 +304,17 @@ def _meant(incidents: Sequence[Incident], begun: Instant, ended: Instant) -> Inc
     return None
 
 
-def play_all(planned: Sequence[Outage], *, at_once: int = 2, keep: Path | None = None) -> Results:
-    """Play them, ``at_once`` side by side, each on its own CPU where there are enough."""
+def play_all(
+    planned: Sequence[Outage],
+    *,
+    at_once: int = 2,
+    keep: Path | None = None,
+    where: Mapping[str, str] | None = None,
+) -> Results:
+    """Play them, ``at_once`` side by side, each on its own CPU where there are enough.
+
+    ``where`` is as in `play`.
+    """
     found, waiting = Results(), SimpleQueue[Outage]()
     for outage in planned:
         waiting.put(outage)
@@ -274,7 +330,7 @@ def play_all(planned: Sequence[Outage], *, at_once: int = 2, keep: Path | None =
                 return
             folder = Path(tempfile.mkdtemp(prefix="gameday-truth-", dir=keep))
             try:
-                found.results.append(play(outage, folder))
+                found.results.append(play(outage, folder, where=where))
                 progress(found.results[-1])
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 found.failed.append(f"drill {outage.number}: {error}")
@@ -417,19 +473,34 @@ def show(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _on_docker(planned: Sequence[Outage], at_once: int, keep: Path | None) -> Results:
+    """With the engine that answers, or one of our own."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests import engine
+
+    with engine.engine() as where:
+        image = engine.base_image(where)
+        os.environ["PATH"] = engine.compose()
+        return play_all(planned, at_once=at_once, keep=keep, where=where | {"OUTAGE_IMAGE": image})
+
+
 def main(argv: list[str] | None = None) -> int:
     """Play and tell; 0 whatever came out, 1 if drills could not be played."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--drills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=4711, help="chooses the outages")
+    parser.add_argument("--on", choices=SANDBOXES, default="local", help="which sandbox")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="keep the drills' folders in this one")
     given = parser.parse_args(argv)
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
-    planned = outages(given.drills, given.seed)
-    found = play_all(planned, at_once=given.at_once, keep=given.keep and given.keep.absolute())
+    keep = given.keep and given.keep.absolute()
+    if given.on == "docker":
+        found = _on_docker(outages(given.drills, given.seed, ("pause",)), given.at_once, keep)
+    else:
+        found = play_all(outages(given.drills, given.seed), at_once=given.at_once, keep=keep)
     result = report(found)
     print(json.dumps(result, indent=2) if given.json else show(result))
     return 1 if found.failed else 0

@@ -83,6 +83,9 @@ class DockerSandbox(Sandbox):
         self.owners: tuple[ProcessId, ...] = ()
         self._fills: dict[ProcessId, Container] = {}
         self._did: list[tuple[str, str, float]] = []
+        self._listing = anyio.Lock()
+        self._listed: list[Container] = []
+        self._listed_at = 0.0
         self._lacks = dict(lacks or {})
         every = parts.make_parts(self)
         self.parts = {name: part for name, part in every.items() if name not in self._lacks}
@@ -224,7 +227,19 @@ class DockerSandbox(Sandbox):
     # Looking at it
 
     async def list_containers(self) -> list[Container]:
-        """Every container of the sandbox, running or not."""
+        """Every container of the sandbox, running or not.
+
+        As it was at some instant after the call: those who ask together share the answer.
+        """
+        asked = time.monotonic()
+        async with self._listing:
+            if self._listed_at <= asked:
+                begun = time.monotonic()
+                self._listed = await self._look()
+                self._listed_at = begun
+            return list(self._listed)
+
+    async def _look(self) -> list[Container]:
         labels = [OPT_IN]
         if self.project:
             labels.append(f"{teardown.PROJECT}={self.project}")

@@ -1,5 +1,6 @@
 """A gateway that goes out once, at a random instant, and keeps the exact times to itself.
 
+    gateway.py --serve HOST PORT    serves alone: the outsider is somebody else, in Docker's case
     gateway.py HOST PORT      with OUTAGE_KIND (pause or restart), OUTAGE_WAIT and
                               OUTAGE_LENGTH in seconds, OUTAGE_RECORD a file
 
@@ -132,6 +133,8 @@ class Outsider:
 
 def main() -> None:
     """Serve, go out once after the first request, serve until told to stop."""
+    if sys.argv[1] == "--serve":
+        serve((sys.argv[2], int(sys.argv[3])), 1)
     outsider = Outsider((sys.argv[1], int(sys.argv[2])))
 
     def leave(number: int, frame: object) -> None:
