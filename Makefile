@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ON ?= local
 SCENARIO ?= api-node-failure
 QUICK := not sandbox and not slow and not browser and not alone and not docker
 
@@ -18,17 +19,19 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 	$(BIN)/gameday run $(SCENARIO) || [ $$? -eq 1 ]
 
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
+	@$(BIN)/python -m tests.engine
 	$(BIN)/pytest -n 2 -m "$(QUICK)"
-	@# Real processes mostly wait: two at a time. The quick tests would take the CPU from them.
-	$(BIN)/pytest -n 2 --dist worksteal --durations=10 -m "not ($(QUICK)) and not alone and not docker"
-	@# What measures, or burns a CPU, has the machine for itself; so has the Docker Engine.
-	$(BIN)/pytest --durations=10 -m "alone or docker"
+	@# Real processes mostly wait: four at a time, of which one has the Docker Engine. The quick
+	@# tests would take the CPU from them.
+	$(BIN)/pytest -n 4 --dist loadgroup --durations=10 -m "not ($(QUICK)) and not alone"
+	@# What measures, or burns a CPU, has the machine for itself.
+	$(BIN)/pytest --durations=10 -m "alone"
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py
 
-truth: $(VENV)/.dev ## Fifty real drills with outages from outside, against their true instants.
-	$(BIN)/python tests/benchmarks/truth.py
+truth: $(VENV)/.dev ## Fifty real drills with outages from outside, against their true instants (ON=local or docker).
+	$(BIN)/python tests/benchmarks/truth.py --on $(ON)
 
 torture: $(VENV)/.torture ## Kill, simulate and fuzz for half an hour (as root), and write docs/reliability.md.
 	$(BIN)/python -m tests.torture.run

@@ -26,7 +26,7 @@ import yaml
 
 from gameday.drills.cli import COMMANDS, cli
 from gameday.injectors.errors import GamedayError
-from gameday.injectors.fault import LinkTarget
+from gameday.injectors.fault import hits_links
 from gameday.injectors.registry import BUILT_IN, fault_class
 from gameday.scenarios.catalog import CATALOGUE
 from gameday.scenarios.compose_file import read_compose
@@ -139,8 +139,7 @@ def _default(value: dict[str, Any]) -> str:
 
 
 def _fault_example(kind: str, schema: dict[str, Any]) -> str:
-    on_link = fault_class(kind).model_fields["target"].annotation is LinkTarget
-    target = "{link: api->store}" if on_link else "{service: api}"
+    target = "{link: api->store}" if hits_links(fault_class(kind)) else "{service: api}"
     own = [(k, v) for k, v in schema["properties"].items() if k not in _COMMON]
     examples = {"delay": "300ms", "rate": "64kbit/s", "share": "10%", "cpus": 0.2, "size": "64MiB"}
     given = "".join(

@@ -50,12 +50,12 @@ class Aim(msgspec.Struct):
         Raises:
             Refused: if it goes too far by now.
         """
+        reach = await reach_of(self.box)  # as it stands now: replicas may have been taken away
         known = next((each for each in self.planned if each.entry == entry), None)
         if known is not None:
             others = [each for each in self.planned if each.entry != entry]
             fresh = [msgspec.structs.replace(known, injection=injection) for injection in found]
-            # As it stands now: somebody may have taken replicas away since.
-            self.limits.check([*others, *fresh], await reach_of(self.box))
+            self.limits.check_now(fresh, others, reach)
             self.planned = [*others, *fresh]
         targets = sorted(injection.target for injection in found)
         before = sorted(self.announced.get(entry, targets))

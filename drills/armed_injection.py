@@ -8,6 +8,7 @@ import anyio
 import msgspec
 
 from gameday.drills.fingerprint import difference
+from gameday.drills.foreign import foreign
 from gameday.injectors.errors import GamedayError, SandboxGone
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.sandbox.base import Sandbox
@@ -59,7 +60,7 @@ class ArmedInjection(msgspec.Struct):
 
     async def look(self) -> Evidence:
         """See at the target whether it took effect and is in force."""
-        return await self.fault.look(self.box, self.injection)
+        return await foreign(self.fault.look, self.box, self.injection)
 
     async def still_seen(self) -> str:
         """Look until it is in force no longer; empty then, else what the last look saw."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -79,6 +79,22 @@ class BlastRadius(msgspec.Struct, frozen=True):
         for instant in sorted({each.at for each in planned}):
             self._check_together([p for p in planned if p.at <= instant < p.until], reach)
 
+    def check_now(self, hit: Sequence[Planned], others: Sequence[Planned], reach: Reach) -> None:
+        """Pass what is about to be hit, beside what is in force then, on the sandbox as it stands.
+
+        A replica that is hit counts as there, also where somebody has taken it out of use.
+
+        Raises:
+            Refused: with what goes too far, and why.
+        """
+        for each in hit:
+            self._check_protected(each, reach)
+            beside = [other for other in others if other.at <= each.at < other.until]
+            together = [*hit, *beside]
+            there = Reach(reach.groups, reach.out - {p.injection.target for p in together})
+            groups = {reach.group(p.injection.target) for p in hit}
+            self._check_together(together, there, groups)
+
     def _check_protected(self, each: Planned, reach: Reach) -> None:
         target = each.injection.target
         for name in (target, reach.group(target)):
@@ -89,7 +105,10 @@ class BlastRadius(msgspec.Struct, frozen=True):
                     "and in the sandbox's declaration.",
                 )
 
-    def _check_together(self, at_once: Sequence[Planned], reach: Reach) -> None:
+    def _check_together(
+        self, at_once: Sequence[Planned], reach: Reach, groups: Collection[str] | None = None
+    ) -> None:
+        """``groups``: which are looked at; by default all."""
         if self.at_once is not None and len(at_once) > self.at_once:
             raise Refused(
                 f"{len(at_once)} faults would be in force at a time ({_list(at_once)}); "
@@ -97,6 +116,8 @@ class BlastRadius(msgspec.Struct, frozen=True):
                 hint="Let some of them last shorter, or inject them later.",
             )
         for group, targets in _by_group(at_once, reach):
+            if groups is not None and group not in groups:
+                continue
             there_are = reach.size(group)
             allowed = self.most.of(there_are) if self.most is not None else len(targets)
             if len(targets) > allowed:

@@ -9,8 +9,7 @@ import msgspec
 from gameday.drills.durable import replace_file, storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
-from gameday.drills.undo_log import read_undo_log
-from gameday.drills.undoing import GONE
+from gameday.drills.undo_log import SANDBOX, read_undo_log
 from gameday.injectors.errors import StorageError, UndoFailed, UsageError
 from gameday.injectors.sandbox.kinds import by_hand
 from gameday.injectors.undo import Compared, Outcome, Undone
@@ -113,6 +112,7 @@ def missed(
     ends = [e for e in events if isinstance(e, InjectionUndone)]
     known = {(e.injection, e.outcome, e.by) for e in ends}
     failed = {e.injection for e in ends if e.outcome == Outcome.FAILED.value}
+    torn_down = any(each.id == SANDBOX for each in undone)
     over = {e.injection for e in ends if e.outcome != Outcome.FAILED.value}
     checked = {e.injection for e in events if isinstance(e, TargetChecked)}
     found: list[Event] = []
@@ -120,7 +120,7 @@ def missed(
         told = (each.id, each.outcome.value, each.by) in known
         if each.id not in injections or each.id in over or told:
             continue
-        if each.id in failed and each.detail == GONE:
+        if each.id in failed and torn_down and each.outcome is Outcome.NOTHING:
             continue  # that its sandbox was taken down does not make a failed undo good
         at = max(each.at, last.at)
         found.append(

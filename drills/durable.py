@@ -38,10 +38,16 @@ def open_append(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
-def is_at(fd: int, path: Path) -> bool:
-    """Whether an open file is the one of that name still: nobody has removed or replaced it."""
+def is_at(fd: int, path: Path, size: int = 0) -> bool:
+    """Whether an open file is the one of that name still, and as long: nobody has removed,
+    replaced or cut it.
+
+    Args:
+        size: How many bytes it has at least.
+    """
     try:
-        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
+        found = os.fstat(fd)
+        return found.st_size >= size and os.path.samestat(found, path.stat(follow_symlinks=False))
     except OSError:
         return False
 

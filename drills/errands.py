@@ -10,19 +10,11 @@ from typing import TypeVarTuple
 import anyio
 import anyio.abc
 
-__all__ = ["ENDING", "Errands", "as_error"]
+from gameday.drills.foreign import ENDING, as_error
 
-ENDING = (SystemExit, KeyboardInterrupt)
-"""What a fault's code may raise to end its process: it must not end ours past the undo."""
+__all__ = ["Errands"]
 
 _Arguments = TypeVarTuple("_Arguments")
-
-
-def as_error(error: BaseException) -> Exception:
-    """What was raised, as an error like any other."""
-    if isinstance(error, Exception):
-        return error
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 class Errands:

@@ -193,6 +193,7 @@ class _Guard:
         self._wire = wire
         self._folder = DrillFolder(Path(settings.folder))
         self._undo = _held(self._folder.undo)
+        self._record = b""
         self._helpers: set[ProcessId] = set()
         self._limit = settings.limit
         self._beat = time.monotonic()
@@ -226,8 +227,7 @@ class _Guard:
             poll.poll(_POLL * 1000)
             # What was sent before it hung counts; and time in which we did not run counts for nobody.
             self._follow(self._wire.receive())
-            if self._undo < 0:
-                self._undo = _held(self._folder.undo)
+            self._take_in()
             stalled = time.monotonic() - before > _POLL + _STALL
             if stalled:
                 self._beat = max(self._beat, time.monotonic() - self._settings.late / 2)
@@ -308,17 +308,34 @@ class _Guard:
         _log("done")
         return 5 if left.left or left.problems else 0
 
-    def _write_anew(self) -> None:
-        """An undo log that somebody removed: we hold it open, and it is needed by its name."""
-        if self._undo < 0 or is_at(self._undo, self._folder.undo):
-            return
-        _log(f"{self._folder.undo} was removed or replaced; it is written anew")
+    def _take_in(self) -> None:
+        """Keep what the undo log says: somebody may remove it, or cut it, while the runner dies."""
+        if self._undo < 0:
+            self._undo = _held(self._folder.undo)
         try:
-            self._folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            data = os.pread(self._undo, os.fstat(self._undo).st_size, 0)
-            replace_file(self._folder.undo, data)
-        except OSError as error:
-            _log(f"{self._folder.undo} cannot be written anew: {error.strerror}")
+            size = os.fstat(self._undo).st_size if self._undo >= 0 else 0
+            if size > len(self._record):
+                self._record = os.pread(self._undo, size, 0)
+        except OSError:
+            pass
+
+    def _write_anew(self) -> None:
+        """An undo log that somebody removed, replaced or cut: it is needed, by its name."""
+        self._take_in()
+        if self._undo < 0 or is_at(self._undo, self._folder.undo, len(self._record)):
+            return
+        _log(f"{self._folder.undo} was removed, replaced or cut; it is written anew")
+        elsewhere = state.state_folder() / "rescued" / self._settings.drill
+        for folder in (self._folder, DrillFolder(elsewhere)):
+            try:
+                folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                replace_file(folder.undo, self._record)
+            except OSError as error:
+                _log(f"{folder.undo} cannot be written: {error.strerror}")
+                continue
+            self._folder = folder
+            state.move(self._settings.drill, folder)
+            return
 
     def _left_over(self) -> Ended:
         read = read_undo_log(self._folder.undo, self._folder.recovery)

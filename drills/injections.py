@@ -20,7 +20,8 @@ from gameday.drills.armed_injection import (
     ArmedInjection,
 )
 from gameday.drills.director import lots
-from gameday.drills.errands import ENDING, Errands, as_error
+from gameday.drills.errands import Errands
+from gameday.drills.foreign import foreign
 from gameday.drills.ports import Emit, UndoBook
 from gameday.injectors.errors import GamedayError
 from gameday.injectors.fault import Evidence, Fault, Injection
@@ -132,7 +133,7 @@ class Injections:
         fault, breaking = self._faults[entry].breaks, self._breaking[entry]
         try:
             with breaking.scope:
-                planned = await fault.plan(self._box, lots(self._seed, entry))
+                planned = await foreign(fault.plan, self._box, lots(self._seed, entry))
                 if changed := await self._allow(entry, planned):
                     self._emit(events.Noted(at=self._now(), kind="plan", text=changed))
                 armed: list[ArmedInjection] = []
@@ -154,13 +155,13 @@ class Injections:
         called = self._now()
         self._emit(events.InjectCalled(at=called, injection=injection.id))
         try:
-            await fault.inject(self._box, injection)
-        except (Exception, *ENDING) as error:
+            await foreign(fault.inject, self._box, injection)
+        except Exception as error:
             failure = events.InjectFailed(at=self._now(), injection=injection.id, error=str(error))
             self._emit(failure)
             if isinstance(error, GamedayError):
                 return
-            raise as_error(error) from error
+            raise
         self._errands.start(f"look at {injection.target}", self._look_on, armed, called)
 
     async def _arm(
@@ -261,13 +262,27 @@ class Injections:
         await self._mind_cpus(armed)
 
     async def _undone(self, armed: ArmedInjection) -> Undone:
-        """Run the steps; they count when a look shows that the fault is no longer in force."""
+        """Run the steps; they count unless a look shows that the fault is still in force."""
         try:
             result = await self._undo.undo(armed.record, self._box)
-            if result.outcome is Outcome.FAILED or not (seen := await armed.still_seen()):
-                return result
-        except (Exception, *ENDING) as error:
-            self._errands.fail(f"undo of {armed.name}", as_error(error))
-            seen = f"{type(error).__name__}: {error}"
-            return Undone(armed.injection.id, Outcome.FAILED, seen)
-        return msgspec.structs.replace(result, outcome=Outcome.FAILED, detail=seen)
+        except Exception as error:
+            self._errands.fail(f"undo of {armed.name}", error)
+            return Undone(armed.injection.id, Outcome.FAILED, f"{type(error).__name__}: {error}")
+        if result.outcome is Outcome.FAILED:
+            return result
+        try:
+            seen = await armed.still_seen()
+        except Exception as error:  # a bug of the look: then the target itself has to prove it
+            self._errands.fail(f"look after the undo of {armed.name}", error)
+            seen = await self._unproved(armed)
+        return (
+            msgspec.structs.replace(result, outcome=Outcome.FAILED, detail=seen) if seen else result
+        )
+
+    async def _unproved(self, armed: ArmedInjection) -> str:
+        """What is not as it was before; empty if everything is. Never raises."""
+        deadline = self._now() + EFFECT_TIMEOUT
+        try:
+            return await armed.difference(lambda: deadline - self._now())
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"

@@ -7,6 +7,7 @@ sandbox starts, it is done here.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import anyio
 import msgspec
@@ -60,12 +61,18 @@ class Interruption(msgspec.Struct):
 
 
 async def heed_while_starting(
-    interruption: Interruption, folder: DrillFolder, signals: StopSignals
+    interruption: Interruption,
+    folder: DrillFolder,
+    signals: StopSignals,
+    check: Callable[[], None],
 ) -> None:
-    """Stop where somebody aborts, stops all drills, or a stop signal says so; until the runner stands."""
+    """Stop where somebody aborts, stops all drills, or a stop signal says so; until the runner stands.
+
+    ``check`` raises where the drill's own record is no more.
+    """
     async with anyio.create_task_group() as group:
         group.start_soon(_heed_inbox, interruption, folder)
-        group.start_soon(_heed_files, interruption, signals)
+        group.start_soon(_heed_files, interruption, signals, check)
         group.start_soon(_heed_url, interruption, signals)
         group.start_soon(_until_standing, interruption, group.cancel_scope)
 
@@ -88,8 +95,15 @@ async def _heed_inbox(interruption: Interruption, folder: DrillFolder) -> None:
         return  # the runner says so when it listens
 
 
-async def _heed_files(interruption: Interruption, signals: StopSignals) -> None:
+async def _heed_files(
+    interruption: Interruption, signals: StopSignals, check: Callable[[], None]
+) -> None:
     while True:
+        try:
+            check()
+        except GamedayError as error:
+            interruption.stop("gameday", error.message)
+            return
         if (stop := state.blocked()) is not None:
             interruption.stop("person", f"all drills were stopped: {stop.why}")
             return

@@ -27,6 +27,7 @@ import msgspec
 from gameday.drills.durable import is_at, open_append, split_lines, storage_hint, sync_directory
 from gameday.injectors.errors import StorageError, UsageError
 from gameday.injectors.reading import UNREADABLE
+from gameday.injectors.writing import legible
 from gameday.scoring import events
 from gameday.scoring.events import Event
 
@@ -106,7 +107,7 @@ class Journal:
         try:
             line = events.encode(stamped) + b"\n"
         except UnicodeEncodeError:  # text from outside that no encoding can take
-            stamped = _legible(stamped)
+            stamped = legible(stamped)
             line = events.encode(stamped) + b"\n"
         self._seq += 1
         with self._changed:
@@ -245,23 +246,6 @@ class Journal:
             self._stuck = True
             self._changed.notify_all()
             return False
-
-
-def _legible(event: _E) -> _E:
-    """The same event, with a question mark for each character that cannot be written."""
-
-    def mended(value: object) -> object:
-        match value:
-            case str():
-                return value.encode("utf-8", "replace").decode()
-            case dict():
-                return {mended(key): mended(each) for key, each in value.items()}
-            case list() | tuple():
-                return [mended(each) for each in value]
-        return value
-
-    plain = mended(msgspec.to_builtins(event))
-    return msgspec.convert(plain, type(event))
 
 
 class JournalRead(msgspec.Struct, frozen=True):

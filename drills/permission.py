@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from gameday.drills.planned import Planned
     from gameday.scenarios.model import Scenario
 
-__all__ = ["WORDS", "check_permission", "commands_of", "refuse_commands"]
+__all__ = [
+    "WORDS",
+    "check_permission",
+    "commands_of",
+    "refuse_commands",
+    "refuse_where_none_runs",
+]
 
 WORDS = "--allow-exec"
 """How people say yes."""
@@ -70,3 +76,18 @@ def refuse_commands(steps: Iterable[Step]) -> None:
                 f"the undo would run a command: {shlex.join(step.argv)}",
                 hint=f"Read it; {WORDS} lets it run.",
             )
+
+
+def refuse_where_none_runs(steps: Iterable[Step], kind: str) -> None:
+    """An undo that its sandbox cannot run is none.
+
+    Raises:
+        Refused: if one of the steps runs a command, and a sandbox of that kind runs none.
+    """
+    from gameday.injectors.sandbox.kinds import KINDS
+
+    if any(isinstance(step, RunCommand) for step in steps) and not KINDS[kind].commands:
+        raise Refused(
+            f"the undo runs a command, and a sandbox of kind {kind} runs none",
+            hint="Compose it from other steps; attached processes can have commands.",
+        )

@@ -11,11 +11,11 @@ import msgspec
 from gameday.drills.blast_radius import BlastRadius, reach_of
 from gameday.drills.director import lots
 from gameday.drills.folder import DrillFolder
+from gameday.drills.foreign import foreign
+from gameday.drills.permission import refuse_where_none_runs
 from gameday.drills.planned import Planned
-from gameday.injectors.errors import Unsupported
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.sandbox.kinds import KINDS
-from gameday.injectors.undo import ProcessId, RunCommand, SandboxRef
+from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
 from gameday.scenarios.model import Scenario
 
@@ -97,17 +97,11 @@ async def plan_on(box: Sandbox, production: Production, seed: int) -> list[Plann
     scenario = production.scenario
     planned = []
     for index, entry in enumerate(scenario.faults):
-        found = await entry.breaks.plan(box, lots(seed, index))
+        found = await foreign(entry.breaks.plan, box, lots(seed, index))
         until = scenario.duration if entry.lasts is None else entry.at + entry.lasts
         planned += [Planned(entry.at, injection, until, index) for injection in found]
-    kind = scenario.sandbox.kind
     for each in planned:
-        if not KINDS[kind].commands and any(isinstance(s, RunCommand) for s in each.injection.undo):
-            raise Unsupported(
-                f"the undo of {each.injection.fault} runs a command, and a sandbox of kind {kind} "
-                "runs none",
-                hint="Compose it from other steps; attached processes can have commands.",
-            )
+        refuse_where_none_runs(each.injection.undo, scenario.sandbox.kind)
     limits = BlastRadius.of(scenario, production.protected)
     limits.check(planned, await reach_of(box))
     return sorted(planned, key=lambda each: each.at)

@@ -33,6 +33,7 @@ from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, is_stopped, signal_process
 from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
+from gameday.injectors.writing import encode
 
 __all__ = ["Connect", "check_recovered", "recover"]
 
@@ -132,7 +133,8 @@ def _end_frozen(folder: DrillFolder, log: Callable[[str], None]) -> None:
         if drill.frozen:
             end_runner(drill.runner, drill.id, log=log)
         watchdog = drill.watchdog
-        if watchdog is not None and is_stopped(watchdog) and not drill.runs:
+        there = folder.undo.exists()  # else it alone knows what is outstanding
+        if there and watchdog is not None and is_stopped(watchdog) and not drill.runs:
             signal_process(watchdog, signal.SIGKILL)  # it would hold the sandbox's lock for ever
             log(f"ended the stopped watchdog {watchdog.pid}")
 
@@ -254,7 +256,7 @@ class _Recovery:
 
     def _note(self, result: Undone | Compared) -> None:
         """On disk, if the disk takes it; where not, it is undone once more some time."""
-        line = msgspec.json.encode(result)
+        line = encode(result)
         for _ in range(2):
             try:
                 fd = open_append(self._folder.recovery)

@@ -44,7 +44,7 @@ from gameday.drills.production import Production
 from gameday.drills.runner import Runner, Stage, each_error
 from gameday.drills.standby import Standby
 from gameday.drills.stop_signals import StopSignals
-from gameday.drills.undo_log import UndoLog, read_undo_log
+from gameday.drills.undo_log import SANDBOX, UndoLog, read_undo_log
 from gameday.drills.undoing import undo_one
 from gameday.drills.usage import Usage
 from gameday.drills.view import View
@@ -236,7 +236,11 @@ class _Play:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._guard)
                 beside.start_soon(
-                    heed_while_starting, self.interruption, self.folder, self.options.stop
+                    heed_while_starting,
+                    self.interruption,
+                    self.folder,
+                    self.options.stop,
+                    self._check_record,
                 )
                 failure = await self._between(runner_id)
                 beside.cancel_scope.cancel()
@@ -303,7 +307,7 @@ class _Play:
         if self.production.teardown:
             step = TearDown(tag=self.reference.options.get("tag", self.folder.id))
             what = "the sandbox"
-            await self.log.arm(Armed("sandbox", what, self.reference, (step,)))
+            await self.log.arm(Armed(SANDBOX, what, self.reference, (step,)))
         if self.interruption.received:
             raise Stopped
         with anyio.CancelScope() as self.interruption.scope:
@@ -390,9 +394,19 @@ class _Play:
     async def _watch_record(self, runner: Runner) -> None:
         """Somebody may remove it (`git clean`): then nobody else could put things back."""
         while True:
-            self.log.check_there()
-            self.journal.check_there()
+            self._check_record()
             await anyio.sleep(_TICK)
+
+    def _check_record(self) -> None:
+        """Raises: StorageError: if something is missing by which the drill is found, or stopped."""
+        self.log.check_there()
+        self.journal.check_there()
+        self.lock.check_there()
+        if not self.folder.inbox.exists():
+            raise StorageError(
+                f"{self.folder.inbox} was removed; nobody could be heard, so the drill ends",
+                hint="Leave the drill's folder alone while it runs.",
+            )
 
     async def _draw(self, runner: Runner) -> None:
         self.view.watch(runner.monitor.values)
@@ -470,7 +484,7 @@ class _Play:
 
     async def _tear_down(self) -> None:
         for record in self.log.outstanding:
-            if record.id != "sandbox":
+            if record.id != SANDBOX:
                 continue
             from gameday.injectors.sandbox.kinds import connect
 

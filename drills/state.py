@@ -14,11 +14,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from gameday.drills.durable import replace_file, storage_hint
+from gameday.drills.durable import is_at, replace_file, storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.drills.ownership import not_ours, refuse_foreign
 from gameday.drills.places import state_folder
@@ -33,6 +34,7 @@ from gameday.injectors.sandbox.process import (
     wait_gone,
 )
 from gameday.injectors.undo import ProcessId, SandboxRef
+from gameday.injectors.writing import encode
 
 __all__ = [
     "OpenDrill",
@@ -43,6 +45,7 @@ __all__ = [
     "end_stopped_watchdogs",
     "forget",
     "lock_sandbox",
+    "move",
     "open_drills",
     "outstanding_drills",
     "outstanding_message",
@@ -50,7 +53,12 @@ __all__ = [
     "running_drills",
     "state_folder",
     "stop",
+    "without_record",
 ]
+
+
+_AWAKE = 20.0
+"""Seconds for a watchdog that was stopped to put everything back."""
 
 
 class OpenDrill(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,11 +148,19 @@ def remember(drill: OpenDrill) -> None:
     """
     path = _made("drills") / f"{drill.id}.json"
     try:
-        replace_file(path, msgspec.json.encode(drill))
+        replace_file(path, encode(drill))
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror}", hint=storage_hint(error)
         ) from None
+
+
+def move(drill_id: str, folder: DrillFolder) -> None:
+    """Note that a drill's record is in another folder now. Never raises."""
+    for drill in open_drills():
+        if drill.id == drill_id and drill.folder != str(folder.path):
+            with suppress(StorageError, Refused):
+                remember(msgspec.structs.replace(drill, folder=str(folder.path)))
 
 
 def forget(drill_id: str) -> None:
@@ -193,7 +209,8 @@ def outstanding_drills() -> list[OpenDrill]:
         if drill.runs and not drill.frozen:
             continue
         read = read_undo_log(drill.where.undo, drill.where.recovery)
-        if read.outstanding or read.problems:
+        lost = not drill.where.undo.exists() and drill.watched and not drill.guarded
+        if read.outstanding or read.problems or lost:
             found.append(drill)
         elif not drill.watched and not drill.runs:
             forget(drill.id)
@@ -202,13 +219,13 @@ def outstanding_drills() -> list[OpenDrill]:
 
 def outstanding_message() -> str:
     """What every other command says first if something was not put back; else empty."""
-    lines = list(_without_record())
+    lines = list(without_record())
     lost = [drill for drill in outstanding_drills() if not drill.guarded]
     if not lost:
         return "\n".join(lines)
     for drill in lost:
         read = read_undo_log(drill.where.undo, drill.where.recovery)
-        count = len(read.outstanding) + len(read.problems)
+        count = max(1, len(read.outstanding) + len(read.problems))
         things = "1 thing is" if count == 1 else f"{count} things are"
         what = "is frozen" if drill.runs else "has died"
         lines.append(f"The drill {drill.id} {what}, and {things} not put back yet.")
@@ -216,7 +233,7 @@ def outstanding_message() -> str:
     return "\n".join([*lines, f"`gameday recover{which}` puts everything back."])
 
 
-def _without_record() -> Iterator[str]:
+def without_record() -> Iterator[str]:
     """Drills that died and whose folder somebody removed: said once, as nobody can do more."""
     for drill in open_drills():
         if drill.runs or drill.watched or drill.where.undo.exists():
@@ -240,8 +257,21 @@ class _Holder(msgspec.Struct):
 class SandboxLock:
     """Held as long as a process has `fileno` open; the watchdog inherits it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
+        self._path = path
+
+    def check_there(self) -> None:
+        """Whether another drill would find the lock.
+
+        Raises:
+            StorageError: if somebody removed it.
+        """
+        if self._fd >= 0 and not is_at(self._fd, self._path):
+            raise StorageError(
+                f"{self._path} was removed; nothing keeps another drill off this sandbox",
+                hint="Leave Gameday's state alone while drills run.",
+            )
 
     def fileno(self) -> int:
         """The lock's file descriptor, to be passed on."""
@@ -274,7 +304,7 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
     end_stopped_watchdogs(identity)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        return _lock(fd, drill_id)
+        return _lock(fd, path, drill_id)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be locked: {error.strerror}", hint=storage_hint(error)
@@ -294,13 +324,19 @@ def end_stopped_watchdogs(identity: str = "") -> None:
         read = read_undo_log(drill.where.undo, drill.where.recovery)
         if read.outstanding or read.problems:
             continue
-        if drill.watchdog is not None and is_stopped(drill.watchdog):
-            signal_process(drill.watchdog, signal.SIGKILL)
-            wait_gone([drill.watchdog], 1.0)
-            forget(drill.id)
+        if drill.watchdog is None or not is_stopped(drill.watchdog):
+            continue
+        if not drill.where.undo.exists():
+            # It alone knows what is outstanding: awake, it finds the runner dead, and puts it back.
+            signal_process(drill.watchdog, signal.SIGCONT)
+            wait_gone([drill.watchdog], _AWAKE)
+            continue
+        signal_process(drill.watchdog, signal.SIGKILL)
+        wait_gone([drill.watchdog], 1.0)
+        forget(drill.id)
 
 
-def _lock(fd: int, drill_id: str) -> SandboxLock:
+def _lock(fd: int, path: Path, drill_id: str) -> SandboxLock:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)
@@ -314,7 +350,7 @@ def _lock(fd: int, drill_id: str) -> SandboxLock:
     except OSError:
         os.close(fd)
         raise
-    return SandboxLock(fd)
+    return SandboxLock(fd, path)
 
 
 def _read_holder(fd: int) -> str:
@@ -349,7 +385,7 @@ def stop(why: str, by: str) -> None:
     """
     path = _made() / "stop"
     try:
-        replace_file(path, msgspec.json.encode(Stop(why, by, round(time.time(), 3))))
+        replace_file(path, encode(Stop(why, by, round(time.time(), 3))))
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror}", hint=storage_hint(error)

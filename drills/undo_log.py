@@ -24,15 +24,18 @@ from gameday.drills.durable import (
     storage_hint,
     sync_directory,
 )
-from gameday.drills.permission import refuse_commands
+from gameday.drills.permission import refuse_commands, refuse_where_none_runs
 from gameday.drills.undoing import page_resolver, undo_one
 from gameday.injectors.errors import Refused, StorageError, UndoFailed
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import UNDO_VERSION, Armed, Compared, Outcome, Undone, UndoRecord
+from gameday.injectors.writing import encode
 
-__all__ = ["UndoLog", "UndoRead", "outstanding", "read_recovery", "read_undo_log"]
+__all__ = ["SANDBOX", "UndoLog", "UndoRead", "outstanding", "read_recovery", "read_undo_log"]
 
+SANDBOX = "sandbox"
+"""The id under which the taking down of the sandbox is armed."""
 _SPACE = 256 * 1024
 _decoder: msgspec.json.Decoder[UndoRecord] = msgspec.json.Decoder(UndoRecord)
 
@@ -63,6 +66,7 @@ class UndoLog:
         self._allow_exec = allow_exec
         self._resolve_page = page_resolver(path.parent)
         self._armed: dict[str, Armed] = {}
+        self._size = 0
         try:
             self._fd = open_append(path)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,8 +91,10 @@ class UndoLog:
 
         Raises:
             StorageError: if it could not be recorded; then the change must not be made.
-            Refused: if its undo runs a command to which nobody has said yes; nor then.
+            Refused: if its undo runs a command to which nobody has said yes, or that the sandbox
+                does not run; nor then.
         """
+        refuse_where_none_runs(armed.steps, armed.sandbox.kind)
         if not self._allow_exec:
             refuse_commands(armed.steps)
         self._armed[armed.id] = armed
@@ -125,13 +131,14 @@ class UndoLog:
         return msgspec.structs.replace(undone, at=round(now, 6), wall=round(time.time(), 6))
 
     async def _append(self, record: Armed | Undone) -> None:
-        line = msgspec.json.encode(record)
+        line = encode(record)
         try:
             # Not abandoned when cancelled: the thread ends first, so lines never mix.
             await anyio.to_thread.run_sync(append, self._fd, line)
         except OSError as error:
             raise _unrecorded(self.path, error) from None
         self.check_there()
+        self._size = os.fstat(self._fd).st_size
 
     def check_there(self) -> None:
         """Whether the file has its name still, by which a watchdog or `gameday recover` finds it.
@@ -139,9 +146,9 @@ class UndoLog:
         Raises:
             StorageError: if somebody removed or replaced it.
         """
-        if self._fd >= 0 and not is_at(self._fd, self.path):
+        if self._fd >= 0 and not is_at(self._fd, self.path, self._size):
             raise StorageError(
-                f"{self.path} was removed or replaced; without an undo record nothing is broken",
+                f"{self.path} was removed, replaced or cut; without an undo record nothing is broken",
                 hint="Leave the drill's folder alone while it runs.",
             )
 

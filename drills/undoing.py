@@ -25,10 +25,8 @@ from gameday.injectors.undo import (
     Undone,
 )
 
-__all__ = ["GONE", "STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]
+__all__ = ["STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]
 
-GONE = "gone with its sandbox"
-"""Why there is nothing to undo where the sandbox is no more."""
 STEP_LIMIT = 10.0
 """Seconds for one step."""
 _TEAR_DOWN_LIMIT = 30.0
@@ -109,7 +107,7 @@ def _without_sandbox(step: Step) -> StepResult:
         # Its keeper is dead, the process is not: a stopped one could not even be ended.
         signal_process(step.process, step.signal)
         return StepResult(Outcome.PUT_BACK, "done without its sandbox, which is gone")
-    return StepResult(Outcome.NOTHING, GONE)
+    return StepResult(Outcome.NOTHING, "gone with its sandbox")
 
 
 def _sum_up(id: str, results: list[StepResult]) -> Undone:  # noqa: A002 - the record's own word

@@ -57,6 +57,7 @@ __all__ = [
     "choose",
     "choose_links",
     "exclude_each_other",
+    "hits_links",
     "within",
 ]
 
@@ -325,6 +326,11 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
     @abc.abstractmethod
     async def look(self, box: Sandbox, injection: Injection) -> Evidence:
         """Look at the target. Reads only."""
+
+
+def hits_links(fault: type[Fault]) -> bool:
+    """True if its targets are links, not slots."""
+    return fault.model_fields["target"].annotation is LinkTarget
 
 
 def exclude_each_other(one: type[Fault], other: type[Fault]) -> bool:

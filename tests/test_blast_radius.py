@@ -126,6 +126,21 @@ def test_what_changed_since_the_plan_is_said_and_checked_again() -> None:
         anyio.run(aim.allow, 0, [planned("api-3").injection, planned("api-1").injection])
 
 
+def test_a_victim_that_was_drained_counts_as_there() -> None:
+    """Draining what is broken is the right response, and no reason to refuse what comes next."""
+    box = FakeSandbox({"front": 3, "back": 3}, ["front->back"])
+    first, later = planned("back-1", at=1.0, until=4.0), planned("back-2", at=7.0, entry=1)
+    elsewhere = planned("front-2", at=8.0, entry=2)
+    aim = Aim(box, BlastRadius(parse_most("1 of 3")), [first, later, elsewhere], {})
+    anyio.run(aim.allow, 0, [first.injection])
+    anyio.run(partial(box.hands.drain, "back-1", by="fixer"))
+    anyio.run(aim.allow, 2, [elsewhere.injection])  # other replicas of another service
+    with pytest.raises(Refused, match="1 of the 2 of back would be hit"):
+        anyio.run(aim.allow, 1, [later.injection])  # one of two is more than one of three
+    anyio.run(partial(box.hands.drain, "back-1", by="fixer", back=True))
+    anyio.run(aim.allow, 1, [later.injection])
+
+
 @pytest.mark.parametrize("how", ["scale", "drain", "stop"])
 def test_replicas_that_were_taken_away_since_do_not_count(how: str) -> None:
     """One of three was allowed; of the one that is left, none is."""

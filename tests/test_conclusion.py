@@ -10,7 +10,6 @@ import pytest
 
 from gameday.drills.conclusion import conclude, read_drill
 from gameday.drills.folder import DrillFolder
-from gameday.drills.undoing import GONE
 from gameday.injectors.errors import UsageError
 from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
 from gameday.scoring import events
@@ -179,8 +178,13 @@ def test_a_failed_undo_is_not_made_good_by_the_end_of_its_sandbox(
     failed = msgspec.structs.replace(old, outcome="failed", detail="it hangs", by="")
     lines = [*lines[: ends[0]], events.encode(failed), *lines[ends[0] + 1 :]]
     folder = folder_of(tmp_path, lines)
-    record = Undone(old.injection, Outcome.NOTHING, GONE, by="watchdog", at=99.0, wall=7.0)
-    folder.recovery.write_bytes(msgspec.json.encode(record) + b"\n")
+    records = [
+        Undone(
+            old.injection, Outcome.NOTHING, "the sandbox is gone", by="watchdog", at=99.0, wall=7.0
+        ),
+        Undone("sandbox", Outcome.PUT_BACK, "it was taken down", at=98.0, wall=6.0),
+    ]
+    folder.recovery.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in records))
     found = read_drill(folder)
     assert found.score.injections[0].how == "failed"
     assert found.score.exit_code == 5

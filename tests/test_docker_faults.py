@@ -16,7 +16,7 @@ import pytest
 
 from gameday.injectors import registry
 from gameday.injectors.errors import SandboxError
-from gameday.injectors.fault import Fault, LinkTarget
+from gameday.injectors.fault import Fault, hits_links
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -165,10 +165,9 @@ def box(containers: Containers) -> DockerSandbox:
 
 def make(kind: str, **parameters: object) -> Fault:
     found = registry.fault_class(kind)
-    on_link = found.model_fields["target"].annotation is LinkTarget
     # Without Compose, which of two backs it is depends on the other: only the front can be removed.
     slot = "front-1" if kind == "container.remove" else "back-1"
-    target = {"link": "front->back-1"} if on_link else {"slot": slot}
+    target = {"link": "front->back-1"} if hits_links(found) else {"slot": slot}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
     return found.model_validate(given)
 

@@ -22,9 +22,9 @@ from gameday.injectors.fault import (
     Evidence,
     Fault,
     Injection,
-    LinkTarget,
     SlotTarget,
     exclude_each_other,
+    hits_links,
 )
 from gameday.injectors.laws import LAWS, Law, Trial, undo_needs_only_json
 from gameday.injectors.sandbox.base import Sandbox
@@ -51,7 +51,7 @@ def make(kind: str, target: Mapping[str, object], **parameters: object) -> Fault
 
 
 def on_links(kind: str) -> bool:
-    return registry.fault_class(kind).model_fields["target"].annotation is LinkTarget
+    return hits_links(registry.fault_class(kind))
 
 
 def name_of(value: object) -> str:

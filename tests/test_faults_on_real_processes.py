@@ -23,7 +23,7 @@ import pytest
 
 from gameday.injectors import registry
 from gameday.injectors.errors import Unsupported
-from gameday.injectors.fault import Evidence, Fault, Injection
+from gameday.injectors.fault import Evidence, Fault, Injection, hits_links
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.attached import AttachedSandbox
@@ -58,6 +58,8 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "net.loss": {"share": "10%"},
     "net.corrupt": {"share": "10%"},
     "net.duplicate": {"share": "10%"},
+    "cpu.limit": {"cpus": 0.2},
+    "memory.limit": {"size": "64MiB"},
 }
 
 
@@ -95,10 +97,10 @@ def box(
 
 
 def make(kind: str, **parameters: object) -> Fault:
-    link = not {"links", "packets"}.isdisjoint(registry.fault_class(kind).needs)
-    target = {"link": "front->back-1"} if link else {"slot": "back-1"}
+    found = registry.fault_class(kind)
+    target = {"link": "front->back-1"} if hits_links(found) else {"slot": "back-1"}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
-    return registry.fault_class(kind).model_validate(given)
+    return found.model_validate(given)
 
 
 HERE = [

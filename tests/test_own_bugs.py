@@ -121,11 +121,22 @@ def test_in_the_drill(terminal: Terminal, bug: str) -> None:
         assert "planted" in drill.debrief("md").read_text()
 
 
-@pytest.mark.parametrize("raises", ["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "raises",
+    ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "__import__('asyncio').CancelledError"],
+)
 @pytest.mark.parametrize("verb", ["inject", "look"])
 def test_a_fault_that_would_end_the_process(terminal: Terminal, verb: str, raises: str) -> None:
     fails(terminal, f"gameday.injectors.faults.process_kill:ProcessKill.{verb}", raises)
     nothing_is_left(terminal)
+    (drill,) = list_drills(terminal.cwd)
+    assert "planted" in drill.debrief("md").read_text()
+
+
+def test_a_fault_that_would_end_the_process_as_it_is_planned(terminal: Terminal) -> None:
+    bug = "gameday.injectors.faults.process_kill:ProcessKill.plan"
+    fails(terminal, bug, "SystemExit")
+    assert list_drills(terminal.cwd) == []
 
 
 @pytest.mark.parametrize("bug", AFTER)

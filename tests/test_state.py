@@ -276,3 +276,19 @@ def test_a_record_that_was_removed_is_said_once(tmp_path: Path) -> None:
     assert f"{drill.id} has died" in said
     assert BOX.identity in said
     assert state.outstanding_message() == ""
+
+
+def test_a_stopped_watchdog_that_alone_knows_is_woken(tmp_path: Path) -> None:
+    """Its drill's folder is gone, and with it all that others could put back by."""
+    script = "import os; os.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as watchdog:
+        drill = make(tmp_path, runner=dead(), faults=1)
+        state.remember(msgspec.structs.replace(drill, watchdog=process_id(watchdog.pid)))
+        shutil.rmtree(drill.folder)
+        watchdog.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(process_id(watchdog.pid) or dead()), "it is stopped")
+        assert "gameday recover" in state.outstanding_message()
+        assert watchdog.stdin is not None
+        watchdog.stdin.close()  # it is done as soon as it is awake
+        state.end_stopped_watchdogs()
+        assert watchdog.wait(10) == 0

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from gameday.drills.stop_signals import StopSignals
+from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import Refused, UsageError
 from gameday.scoring import events
 from tests.commands import Run, Terminal, assert_nothing_left, no_traceback
@@ -194,3 +195,27 @@ def test_it_is_heeded_while_the_sandbox_starts(
     assert time.monotonic() - asked < 8.0
     (abort,) = run.of(events.AbortAsked)
     assert abort.by == ("monitoring" if how in ("file", "url") else "person")
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("file", ["inbox.jsonl", "undo.jsonl", "journal.jsonl", "lock"])
+def test_a_drill_whose_files_are_removed_ends(terminal: Terminal, file: str) -> None:
+    run = started(terminal)
+    assert run.folder is not None
+    if file == "lock":
+        (lock,) = (terminal.state / "locks").iterdir()
+        lock.unlink()
+    else:
+        (run.folder.path / file).unlink()
+    assert run.wait() in (2, 4), run.said()  # 2: without a journal there is nothing to judge
+    assert not read_undo_log(run.folder.undo, run.folder.recovery).outstanding
+
+
+@pytest.mark.sandbox
+def test_stop_all_stops_also_whom_it_cannot_tell(terminal: Terminal) -> None:
+    runs = [started(terminal)]
+    assert runs[0].folder is not None
+    inbox = runs[0].folder.inbox
+    inbox.rename(f"{inbox}.gone")
+    terminal.say("stop-all")
+    assert runs[0].wait() == 4, runs[0].said()

@@ -98,16 +98,20 @@ def recover(drill: str | None) -> None:
     import anyio
 
     from gameday.drills.folder import DrillFolder
-    from gameday.drills.state import end_stopped_watchdogs, outstanding_drills
+    from gameday.drills.state import end_stopped_watchdogs, outstanding_drills, without_record
+    from gameday.injectors.errors import UndoFailed
 
     end_stopped_watchdogs()
+    lost = list(without_record())
+    for line in lost:
+        click.echo(printable(f"gameday: {line}"), err=True)
     found = [each.where for each in outstanding_drills()]
     if drill is not None:
         known = [folder for folder in found if drill in folder.id]
         found = known or [DrillFolder.open(drill, Path.cwd())]
     if not found:
-        click.echo("Nothing is outstanding.")
-    code = 0
+        click.echo("Nothing else is outstanding." if lost else "Nothing is outstanding.")
+    code = UndoFailed.exit_code if lost else 0
     for folder in found:
         try:
             anyio.run(_recover, folder)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import signal
 import time
 
 import click
 
-from gameday.injectors.errors import SandboxError
+from gameday.injectors.errors import GamedayError, SandboxError
 
 __all__ = ["stop_all", "unblock"]
 
@@ -21,13 +22,17 @@ def stop_all(why: tuple[str, ...], block: bool) -> None:
     """End every drill of yours on this machine; each puts everything back first. WHY is recorded."""
     from gameday.drills import state
     from gameday.drills.inbox import Entry, say
+    from gameday.injectors.sandbox.process import signal_process
 
     reason = " ".join(why) or "all drills were stopped"
     if block:
         state.stop(reason, getpass.getuser())
     drills = state.running_drills()
     for drill in drills:
-        say(drill.where, Entry(verb="abort", role="facilitator", text=reason))
+        try:
+            say(drill.where, Entry(verb="abort", role="facilitator", text=reason))
+        except GamedayError:  # nobody can be heard there: its folder is not what it was
+            signal_process(drill.runner, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
     while any(drill.runs for drill in drills) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -86,7 +86,7 @@ class _HowItRuns(msgspec.Struct):
 def _command(pid: int) -> tuple[str, ...]:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - in loops over /proc
-            return tuple(os.fsdecode(file.read()).rstrip("\0").split("\0"))
+            return tuple(file.read().decode(errors="replace").rstrip("\0").split("\0"))
     except OSError:
         return ("",)
 
