@@ -55,6 +55,12 @@ FAULTS = {
     "net.corrupt": "target: {link: front->back}, share: 50%",
     "net.duplicate": "target: {link: front->back}, share: 50%",
     "net.partition": "target: {link: front->back}, direction: back",
+    "net.disconnect": "target: {slot: back-1}",
+    "dns.fail": "target: {slot: front-1}",
+    "cpu.limit": "target: {slot: back-1}, cpus: 0.2",
+    "memory.limit": "target: {slot: back-1}, size: 64MiB",
+    "container.stop": "target: {slot: back-1}, grace: 1s",
+    "container.remove": "target: {slot: lone-1}",
 }
 ENDINGS = (
     "runner SIGKILL",
@@ -156,13 +162,26 @@ class Drill:
         return f"{self.containers.docker('inspect', '-f', shape, front)}:8000"
 
     def _world(self) -> dict[str, Any]:
+        try:
+            return self._seen()
+        except AssertionError as error:  # one of them is not there
+            return {"containers": str(error), "rules": ""}
+
+    def _seen(self) -> dict[str, Any]:
         pids = self.containers.docker(
             "inspect", "-f", "{{.State.Pid}}", *self.containers.names
         ).split()
         return {
             "containers": self.containers.inspected(),
             "rules": [
-                Namespace(int(pid)).fingerprint_now() if int(pid) else "down" for pid in pids
+                # An interface that is connected again has another number.
+                {
+                    name.rstrip("0123456789"): rules
+                    for name, rules in Namespace(int(pid)).fingerprint_now().items()
+                }
+                if int(pid)
+                else "down"
+                for pid in pids
             ],
         }
 
@@ -269,6 +288,7 @@ def play_all(seeds: range) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="gameday-torture-") as folder,
         Containers(where, base_image(where), Path(folder)) as containers,
     ):
+        containers.start("lone", 1)  # the only one of its service, so that it can be removed
         time.sleep(0.5)
         for seed in seeds:
             one = Drill(seed, containers, Path(folder)).play()
