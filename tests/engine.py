@@ -35,6 +35,12 @@ def why_not() -> str:
     """Why there can be no engine here; empty if there can."""
     if sys.platform != "linux":
         return "the tests' Docker Engine needs Linux"
+    if shutil.which("docker") is None:
+        return "Docker's client is not installed (Debian: docker.io)"
+    if not _archive().exists() and shutil.which("mmdebstrap") is None:
+        return "there is no image to test with, and no mmdebstrap to make one"
+    if not _has_compose() and not _built().exists() and shutil.which("go") is None:
+        return "there is no Docker Compose, and no Go to build one"
     if _answers(os.environ | {}):
         return ""
     if shutil.which("dockerd") is None:
@@ -188,14 +194,23 @@ def _call(argv: list[str], environment: dict[str, str]) -> str:
 COMPOSE = "v2.40.3"
 
 
+def _has_compose() -> bool:
+    asked = ["docker", "compose", "version"]
+    found = shutil.which("docker-compose")
+    return found is not None or not subprocess.run(asked, capture_output=True).returncode
+
+
+def _built() -> Path:
+    return CACHE / f"compose-{COMPOSE}" / "docker-compose"
+
+
 def compose() -> str:
     """Docker Compose: the one that is installed, else built from its source; PATH with it."""
     path = os.environ["PATH"]
-    asked = ["docker", "compose", "version"]
-    if shutil.which("docker-compose") or not subprocess.run(asked, capture_output=True).returncode:
+    if _has_compose():
         return path
-    folder = CACHE / f"compose-{COMPOSE}"
-    if not (folder / "docker-compose").exists():
+    folder = _built().parent
+    if not _built().exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="gameday-compose-") as work:
             module = "github.com/docker/compose/v2/cmd"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +21,11 @@ from gameday.injectors.sandbox import process
 from gameday.scoring import events
 from tests import engine
 from tests.commands import Terminal, no_traceback, wait_until
+from tests.test_scenarios_for_real import ALONE, BROKEN, play_and_judge
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
+ROOT = Path(__file__).parent.parent
 QUICK = """\
 apiVersion: gameday/v1
 name: quick
@@ -99,20 +103,26 @@ def journal(terminal: Terminal) -> list[Any]:
     return list(read_journal(drill.journal).events)
 
 
-def test_a_scenario_runs_on_docker_from_the_same_file(shop: Terminal) -> None:
-    done = shop.gameday("run", "api-node-failure", "--sandbox", "docker", "--seed", "1")
+@pytest.mark.parametrize("name", [*sorted({*BROKEN} - {"gateway-cpu-starved"}), ALONE])
+def test_a_scenario_runs_on_docker_from_the_same_file(shop: Terminal, name: str) -> None:
+    """With the same outcome as on processes; only the sandbox is another one."""
+    play_and_judge(shop, name, "--sandbox", "docker", "--seed", "1")
+
+
+@pytest.mark.parametrize("name", ["one-redis-dies", "redis-is-gone"])
+def test_a_project_that_knows_nothing_of_us_is_drilled(
+    shop: Terminal, base_image: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """HAProxy before two Redis servers, from Debian's packages: the example of the documentation."""
+    monkeypatch.setenv("BASE", base_image)
+    shutil.copytree(ROOT / "docs" / "examples" / "redis", shop.cwd, dirs_exist_ok=True)
+    done = shop.gameday("run", f"{name}.yaml", "--seed", "1", timeout=180)
     no_traceback(done.stdout, done.stderr)
-    assert done.returncode == 1, done.stdout + done.stderr  # one hypothesis is refuted, as locally
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every hypothesis is supported" in done.stdout
     (drill,) = list_drills(shop.cwd)
     found = json.loads(drill.debrief("json").read_text())
-    (injection,) = found["injections"]
-    assert injection["fault"] == "process.kill"
-    assert injection["how"] == "taken-over"
-    (incident,) = found["incidents"]
-    assert incident["timings"]["time_to_mitigate"]["state"] == "measured"
-    verdicts = {each["id"]: each["verdict"] for each in found["hypotheses"]}
-    assert set(verdicts.values()) == {"supported", "refuted"}
-    assert verdicts["stays-available"] == "refuted"
+    assert {each["how"] for each in found["injections"]} <= {"put-back", "taken-over"}
 
 
 def test_what_people_do_with_docker_is_seen(shop: Terminal, outside: Docker) -> None:

@@ -174,9 +174,14 @@ ALONE = pytest.param("gateway-cpu-starved", marks=pytest.mark.alone)
 
 @pytest.mark.parametrize("name", [*sorted({*BROKEN} - {"gateway-cpu-starved"}), ALONE])
 def test_a_scenario_breaks_is_noticed_and_mended(terminal: Terminal, name: str) -> None:
+    play_and_judge(terminal, name)
+
+
+def play_and_judge(terminal: Terminal, name: str, *options: str) -> None:
+    """Play a shipped scenario, and judge what must come of it on any sandbox."""
     expected = BROKEN[name]
     scenario = copy_scenario(terminal.cwd, name, *QUICKER) if expected.quicker else name
-    played = play_in_peace(terminal, scenario)
+    played = play_in_peace(terminal, scenario, *options)
     told = played.told()
     incident = played.incident
     instants, timings = incident["instants"], incident["timings"]
