@@ -91,6 +91,7 @@ _ACTS_THROUGH = {
     "limits": "the container's control group (Docker)",
     "networks": "the engine (Docker)",
     "containers": "the engine (Docker)",
+    "files": "the container's own files (Docker)",
 }
 
 
@@ -141,7 +142,14 @@ def _default(value: dict[str, Any]) -> str:
 def _fault_example(kind: str, schema: dict[str, Any]) -> str:
     target = "{link: api->store}" if hits_links(fault_class(kind)) else "{service: api}"
     own = [(k, v) for k, v in schema["properties"].items() if k not in _COMMON]
-    examples = {"delay": "300ms", "rate": "64kbit/s", "share": "10%", "cpus": 0.2, "size": "64MiB"}
+    examples = {
+        "delay": "300ms",
+        "rate": "64kbit/s",
+        "share": "10%",
+        "cpus": 0.2,
+        "size": "64MiB",
+        "path": "/etc/app.conf",
+    }
     given = "".join(
         f", {k}: {_written(v.get('default', examples.get(k)))}"
         for k, v in own

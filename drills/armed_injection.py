@@ -54,7 +54,7 @@ class ArmedInjection(msgspec.Struct):
             what=self.name,
             sandbox=self.box.ref,
             steps=self.injection.undo,
-            target=self.injection.target,
+            target=self.injection.where,
             before=dict(self.before),
         )
 
@@ -87,4 +87,4 @@ class ArmedInjection(msgspec.Struct):
         Args:
             patience: Seconds that are left for the target to become as it was.
         """
-        return await difference(self.box, self.injection.target, self.before, patience)
+        return await difference(self.box, self.injection.where, self.before, patience)

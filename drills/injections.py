@@ -169,7 +169,7 @@ class Injections:
     ) -> None:
         """Put the undo on disk; armed and journalled is one thing, whatever is cancelled."""
         async with self._aiming.setdefault(injection.target, anyio.Lock()):
-            before = await self._before(injection.target)
+            before = await self._before(injection)
             armed = ArmedInjection(self._box, fault, injection, entry, before)
             with anyio.CancelScope(shield=True):
                 await self._undo.arm(armed.record)
@@ -177,12 +177,12 @@ class Injections:
                 self._emit(events.InjectionArmed(at=self._now(), injection=injection, entry=entry))
         found.append(armed)
 
-    async def _before(self, target: str) -> Mapping[str, str]:
+    async def _before(self, injection: Injection) -> Mapping[str, str]:
         """The target without any fault of ours: as it was before the first that is there now."""
         for armed in self._armed:
-            if armed.injection.target == target and not armed.ended:
+            if armed.injection.where == injection.where and not armed.ended:
                 return armed.before
-        return await self._box.fingerprint(target)
+        return await self._box.fingerprint(injection.where)
 
     async def _look_on(self, armed: ArmedInjection, called: float) -> None:
         """Look at the target until the fault is over, noting what each look adds."""

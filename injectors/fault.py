@@ -49,6 +49,7 @@ __all__ = [
     "Bytes",
     "Evidence",
     "Fault",
+    "FilePath",
     "Injection",
     "LinkTarget",
     "Seconds",
@@ -117,6 +118,16 @@ BitsPerSecond = Annotated[
     _text(units.parse_rate, "a data rate such as 1Mbit/s"),
     Field(gt=0),
     _schema("A data rate.", "1Mbit/s"),
+]
+
+
+FilePath = Annotated[
+    str,
+    Field(
+        pattern=r"^/[^\x00]*[^/\x00]$",
+        max_length=4096,
+        description="The file, as its processes see it.",
+    ),
 ]
 
 
@@ -189,6 +200,7 @@ class Injection(msgspec.Struct, frozen=True):
         undo: Steps that put it back, in the order in which they run.
         parameters: The fault's parameters, for people and for `look`.
         before: Who filled the slot when it was planned; None for links.
+        place: What `Sandbox.fingerprint` is asked for, where that is not the target: ``api-1:/etc/hosts``.
     """
 
     id: str
@@ -198,6 +210,12 @@ class Injection(msgspec.Struct, frozen=True):
     undo: tuple[Step, ...]
     parameters: dict[str, Any] = {}
     before: ProcessId | None = None
+    place: str = ""
+
+    @property
+    def where(self) -> str:
+        """What is compared before and after: the place, else the target."""
+        return self.place or self.target
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -259,7 +277,12 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
         return self.model_dump(exclude={"target"}, mode="json")
 
     def injection(
-        self, target: str, *undo: Step, tag: str, before: ProcessId | None = None
+        self,
+        target: str,
+        *undo: Step,
+        tag: str,
+        before: ProcessId | None = None,
+        place: str = "",
     ) -> Injection:
         """An injection of this fault; ``tag`` comes from `new_tag` and is in the undo steps too."""
         return Injection(
@@ -270,6 +293,7 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
             undo=undo,
             parameters=self.parameters(),
             before=before,
+            place=place,
         )
 
     @staticmethod

@@ -50,6 +50,7 @@ class Trial(NamedTuple):
         seed: Chooses its targets.
         sleep: How to wait: `anyio.sleep`, or a `FakeClock`'s.
         patience: Seconds within which a change must be seen.
+        places: What else is compared, besides slots and links: ``api-1:/etc/hosts``.
     """
 
     box: Sandbox
@@ -57,6 +58,7 @@ class Trial(NamedTuple):
     seed: int = 0
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     patience: float = 15.0
+    places: tuple[str, ...] = ()
 
     async def plan(self) -> list[Injection]:
         """The same plan each time."""
@@ -102,9 +104,10 @@ class Trial(NamedTuple):
         return result
 
     async def image(self) -> Mapping[str, Mapping[str, str]]:
-        """The fingerprints of every slot and link."""
+        """The fingerprints of every slot and link, and of whatever else the fault acts on."""
         names = [slot.name for slot in await self.box.list_slots()]
         names += [link.name for link in await self.box.list_links()]
+        names += self.places
         return {name: dict(await self.box.fingerprint(name)) for name in names}
 
     async def expect(self, image: Mapping[str, Mapping[str, str]]) -> None:

@@ -43,6 +43,8 @@ BUILT_IN: tuple[str, ...] = (
     "memory.limit",
     "container.stop",
     "container.remove",
+    "file.corrupt",
+    "file.deny",
 )
 
 _PACKAGE = "gameday.injectors.faults"

@@ -16,6 +16,7 @@ import msgspec
 
 __all__ = [
     "UNDO_VERSION",
+    "AllowFile",
     "Armed",
     "ClearHold",
     "Compared",
@@ -28,6 +29,7 @@ __all__ = [
     "RemoveToxic",
     "ResolvePage",
     "RestoreAffinity",
+    "RestoreFile",
     "RestoreLimit",
     "RunCommand",
     "SandboxRef",
@@ -176,6 +178,29 @@ class CreateContainer(_Step, frozen=True):
     tag: str
 
 
+class RestoreFile(_Step, frozen=True):
+    """Give the places of a file that we overwrote what they held, unless they were written since.
+
+    Attributes:
+        tag: By it the driver finds what it kept of the file. It is no part of the step, as
+            secrets may be in it.
+    """
+
+    slot: str
+    process: ProcessId
+    path: str
+    tag: str
+
+
+class AllowFile(_Step, frozen=True):
+    """Uncover a file that nobody could open."""
+
+    slot: str
+    process: ProcessId
+    path: str
+    tag: str
+
+
 class ResolvePage(_Step, frozen=True):
     """Resolve an alert that we fired, on every channel that took it, saying EXERCISE ENDED."""
 
@@ -208,6 +233,8 @@ Step = (
     | DeleteFile
     | ConnectNetwork
     | CreateContainer
+    | RestoreFile
+    | AllowFile
     | ResolvePage
     | TearDown
     | RunCommand

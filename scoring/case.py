@@ -75,6 +75,8 @@ _DONE = {
     "memory.limit": "{} was limited in its memory",
     "container.stop": "the container of {} was stopped",
     "container.remove": "the container of {} was removed",
+    "file.corrupt": "a file of {} was corrupted",
+    "file.deny": "a file of {} could not be opened",
 }
 
 

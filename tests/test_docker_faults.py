@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -15,19 +16,20 @@ import anyio
 import pytest
 
 from gameday.injectors import registry
-from gameday.injectors.errors import SandboxError
+from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.fault import Fault, hits_links
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
-from gameday.injectors.undo import CreateContainer, Outcome
+from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, RestoreFile
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 T = TypeVar("T")
 
 LABEL = "gameday.test"
+FILE = "/etc/debian_version"
 PARAMETERS: dict[str, dict[str, object]] = {
     "process.crashloop": {"uptime": "300ms"},
     "cpu.burn": {"workers": 3},
@@ -40,7 +42,10 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "cpu.limit": {"cpus": 0.2},
     "memory.limit": {"size": "64MiB"},
     "container.stop": {"grace": "2s"},
+    "file.corrupt": {"path": FILE},
+    "file.deny": {"path": FILE},
 }
+ONLY_OURS = CreateContainer | RestoreFile | AllowFile
 KINDS_HERE = [
     kind
     for kind in registry.known_kinds()
@@ -176,7 +181,7 @@ def make(kind: str, **parameters: object) -> Fault:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Containers) -> None:
     before = containers.inspected()
-    run(law, Trial(box, make(kind), patience=30.0))
+    run(law, Trial(box, make(kind), patience=30.0, places=(f"back-1:{FILE}",)))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
 
@@ -192,7 +197,7 @@ def test_what_is_printed_to_be_done_by_hand_undoes_it(
     image = run(trial.image)
     ((injection, _),) = run(trial.inject)
     for step in injection.undo:
-        if isinstance(step, CreateContainer):  # `gameday recover` alone knows what it was
+        if isinstance(step, ONLY_OURS):  # `gameday recover` alone knows what it was
             assert by_hand(step, box.ref) == "gameday recover"
             run(box.run_step, step)
             continue
@@ -254,6 +259,70 @@ def test_a_removed_container_comes_back_whole(
         containers.docker("network", "rm", second)
         containers.docker("volume", "rm", "--force", second)
         containers.names.remove(name)
+
+
+@pytest.mark.parametrize(
+    ("since", "outcome"),
+    [
+        ("true", Outcome.PUT_BACK),
+        ("chmod 600 {path}", Outcome.PUT_BACK),
+        ("echo more >> {path}", Outcome.PUT_BACK),
+        ("tr a-z A-Z < /etc/passwd > {path}", Outcome.TAKEN_OVER),
+        ("rm {path}", Outcome.TAKEN_OVER),
+        ("kill 1", Outcome.PUT_BACK),
+    ],
+)
+def test_a_corrupt_file_is_put_back_whatever_became_of_it(
+    since: str, outcome: Outcome, box: DockerSandbox, containers: Containers
+) -> None:
+    """Exactly what we overwrote, and nothing that others wrote; also where no process runs any more."""
+    _, back, *_ = containers.names
+    path = "/var/data.bin"
+    since = since.format(path=path)
+
+    def look() -> bytes:
+        text = containers.docker("exec", back, "sh", "-c", f"base64 -w0 {path} || true")
+        return base64.b64decode(text)
+
+    containers.docker("exec", back, "sh", "-c", f"seq 1 20000 > {path}")
+    whole = look()
+    trial = Trial(box, make("file.corrupt", path=path, blocks=8), patience=30.0)
+    ((injection, seen),) = run(trial.inject)
+    assert seen.seen.startswith("8 places")
+    assert whole not in look()
+    if since == "kill 1":
+        containers.docker("kill", back)
+    else:
+        containers.docker("exec", back, "sh", "-c", since)
+    others = look() if outcome is Outcome.TAKEN_OVER else None
+    (done,) = run(trial.undo, [injection])
+    assert done.outcome is outcome, done
+    if since == "kill 1":
+        containers.docker("start", back)
+    mended = whole + b"more\n" if "more" in since else whole
+    assert look() == (mended if others is None else others)
+    assert not list((containers.folder / "files").iterdir())
+    containers.docker("exec", back, "rm", "-f", path)
+
+
+def test_a_denied_file_is_denied_to_root_too(box: DockerSandbox, containers: Containers) -> None:
+    _, back, *_ = containers.names
+    trial = Trial(box, make("file.deny"), patience=30.0)
+    text = containers.docker("exec", back, "cat", FILE)
+    ((injection, _),) = run(trial.inject)
+    done = subprocess.run(
+        ["docker", "exec", back, "cat", FILE],
+        env=os.environ | containers.where,
+        capture_output=True,
+        text=True,
+    )
+    assert "Permission denied" in done.stderr
+    run(trial.undo, [injection])
+    assert containers.docker("exec", back, "cat", FILE) == text
+    with pytest.raises(UsageError, match="has no file /no/such"):
+        run(Trial(box, make("file.deny", path="/no/such")).plan)
+    with pytest.raises(UsageError, match="is no plain file"):
+        run(Trial(box, make("file.deny", path="/etc")).plan)
 
 
 def test_a_limit_below_what_is_used_is_told(box: DockerSandbox) -> None:

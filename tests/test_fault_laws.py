@@ -41,6 +41,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "net.duplicate": {"share": "10%"},
     "cpu.limit": {"cpus": 0.2},
     "memory.limit": {"size": "16MiB"},
+    "file.corrupt": {"path": "/etc/hosts"},
+    "file.deny": {"path": "/etc/hosts"},
 }
 
 

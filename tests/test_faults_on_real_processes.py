@@ -60,6 +60,8 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "net.duplicate": {"share": "10%"},
     "cpu.limit": {"cpus": 0.2},
     "memory.limit": {"size": "64MiB"},
+    "file.corrupt": {"path": "/etc/hosts"},
+    "file.deny": {"path": "/etc/hosts"},
 }
 
 

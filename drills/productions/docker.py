@@ -68,7 +68,7 @@ def produce(
     def rehearsal() -> Sandbox:
         """What runs already, read only; else a fake of the same shape, for the same choice of targets."""
         if shape is None:
-            return DockerSandbox(named(_REHEARSAL, None))
+            return DockerSandbox(named(_REHEARSAL, None), DockerSandbox.lacks_beforehand())
         from gameday.injectors.sandbox.fake import FakeSandbox
 
         services = {name: service.replicas for name, service in shape.services.items()}

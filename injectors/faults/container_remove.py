@@ -27,6 +27,8 @@ class ContainerRemove(ProcessKill, kind="container.remove"):
         "disk.fill",
         "net.disconnect",
         "dns.fail",
+        "file.corrupt",
+        "file.deny",
     )
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

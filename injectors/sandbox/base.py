@@ -23,6 +23,7 @@ import msgspec
 
 from gameday.injectors.errors import Unsupported
 from gameday.injectors.undo import (
+    AllowFile,
     ClearHold,
     ConnectNetwork,
     CreateContainer,
@@ -32,6 +33,7 @@ from gameday.injectors.undo import (
     RemoveToxic,
     ResolvePage,
     RestoreAffinity,
+    RestoreFile,
     RestoreLimit,
     RunCommand,
     SandboxRef,
@@ -47,6 +49,7 @@ __all__ = [
     "Containers",
     "Cpu",
     "Disk",
+    "Files",
     "Hands",
     "Holds",
     "Limit",
@@ -299,6 +302,36 @@ class Containers(Protocol):
         ...
 
 
+class Files(Protocol):
+    """The part ``files``: single files, as the slot's processes see them; ``path`` is absolute."""
+
+    async def check(self, slot: str, path: str) -> None:
+        """Whether there is such a file. Reads only.
+
+        Raises:
+            UsageError: if there is none, or it is no plain file.
+        """
+        ...
+
+    async def corrupt(
+        self, slot: str, process: ProcessId | None, path: str, tag: str, *, blocks: int
+    ) -> None:
+        """Keep what ``blocks`` places of 16 bytes hold, then overwrite them with noise."""
+        ...
+
+    async def corrupted(self, slot: str, path: str, tag: str) -> int:
+        """How many places hold our noise."""
+        ...
+
+    async def deny(self, slot: str, process: ProcessId | None, path: str, tag: str) -> None:
+        """Let nobody in the container open the file."""
+        ...
+
+    async def denied(self, slot: str, tag: str) -> bool:
+        """Whether a file is denied under that tag."""
+        ...
+
+
 class Hands(Protocol):
     """The part ``hands``: what fixers do, from a terminal or scripted; each is a `Change` of theirs.
 
@@ -341,7 +374,7 @@ class Sandbox(abc.ABC):
     Attributes:
         ref: How to find it again.
         parts: What it can do: ``processes``, ``holds``, ``links``, ``packets``, ``cpu``, ``memory``, ``disk``,
-            ``limits``, ``networks``, ``containers``, ``hands``, ``channels``; third parties may add their own.
+            ``limits``, ``networks``, ``containers``, ``files``, ``hands``, ``channels``; third parties may add their own.
         drill: Id of the drill that uses it now; the first part of every tag.
     """
 
@@ -427,6 +460,12 @@ class Sandbox(abc.ABC):
         return part
 
     @property
+    def files(self) -> Files:
+        """The part ``files``."""
+        part: Files = self.part("files")
+        return part
+
+    @property
     def hands(self) -> Hands:
         """The part ``hands``."""
         part: Hands = self.part("hands")
@@ -455,7 +494,8 @@ class Sandbox(abc.ABC):
 
     @abc.abstractmethod
     async def fingerprint(self, slot: str) -> Mapping[str, str]:
-        """What a fault could have changed at a slot or link, without identity.
+        """What a fault could have changed at a slot or link, or at a file (``api-1:/etc/hosts``),
+        without identity.
 
         Equal before an injection and after its undo: no pids, start times or counters.
         """
@@ -496,7 +536,7 @@ class Sandbox(abc.ABC):
                 return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
             case DeleteFile():
                 return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
-            case ResolvePage() | CreateContainer() | ConnectNetwork():
+            case ResolvePage() | CreateContainer() | ConnectNetwork() | RestoreFile() | AllowFile():
                 # It alone knows the channels, or how the container was made: a secret may be in that.
                 return "gameday recover"
             case TearDown():

@@ -271,7 +271,12 @@ class FakeSandbox(Sandbox):
         async with self.operation("fingerprint") as state:
             if slot in state.links:
                 return {"toxics": show_toxics(state.links[slot].toxics)}
-            return fingerprint(state, state.slot(slot))
+            slot, colon, path = slot.partition(":")
+            held = state.slot(slot)
+            if colon:
+                ours = [*held.corrupted.values(), *held.denied.values()]
+                return {"file": "as it was" if path not in ours else "not as it was"}
+            return fingerprint(state, held)
 
     def changes(self) -> AsyncIterator[Change]:
         """What happens from this call on, as it happens."""

@@ -43,6 +43,7 @@ def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, An
         "limits": FakeLimits,
         "networks": FakeNetworks,
         "containers": FakeContainers,
+        "files": FakeFiles,
         "hands": FakeHands,
     }
     return {name: kind(operation, clock) for name, kind in kinds.items()}
@@ -180,6 +181,30 @@ class FakeContainers(_Part):
             held = _very(state, slot, process)
             state.end(held, self._clock(), "removed")
             held.removed = tag
+
+
+class FakeFiles(_Part):
+    async def check(self, slot: str, path: str) -> None:
+        async with self._operation("files.check") as state:
+            _filled(state, slot)
+
+    async def corrupt(
+        self, slot: str, process: ProcessId | None, path: str, tag: str, *, blocks: int
+    ) -> None:
+        async with self._operation("files.corrupt", writes=True) as state:
+            _very(state, slot, process).corrupted[tag] = path
+
+    async def corrupted(self, slot: str, path: str, tag: str) -> int:
+        async with self._operation("files.corrupted") as state:
+            return int(state.slot(slot).corrupted.get(tag) == path)
+
+    async def deny(self, slot: str, process: ProcessId | None, path: str, tag: str) -> None:
+        async with self._operation("files.deny", writes=True) as state:
+            _very(state, slot, process).denied[tag] = path
+
+    async def denied(self, slot: str, tag: str) -> bool:
+        async with self._operation("files.denied") as state:
+            return tag in state.slot(slot).denied
 
 
 class FakeHands(_Part):

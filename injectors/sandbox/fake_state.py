@@ -63,6 +63,7 @@ class FakeSlot(msgspec.Struct):
         limits: What it may use, by resource, where that is limited.
         networks: The networks that it is in, and how.
         removed: The tag of the fault that removed it; its place is kept here.
+        corrupted: Paths of files by the tag of the fault that corrupted them; ``denied``: that denied them.
     """
 
     name: str
@@ -82,6 +83,8 @@ class FakeSlot(msgspec.Struct):
     limits: dict[str, str] = {}
     networks: dict[str, str] = msgspec.field(default_factory=lambda: {"default": "{}"})
     removed: str = ""
+    corrupted: dict[str, str] = {}
+    denied: dict[str, str] = {}
 
 
 class FakeHelpers(msgspec.Struct):
@@ -211,6 +214,7 @@ class FakeState(msgspec.Struct):
     def end(self, slot: FakeSlot, now: float, detail: str, by: str = "") -> None:
         """Empty a slot."""
         slot.process, slot.ended = None, now
+        slot.denied.clear()
         self.note(now, "exited", slot.name, by, detail)
 
     def stop(self, slot: FakeSlot, now: float, by: str) -> None:
@@ -292,6 +296,8 @@ class FakeState(msgspec.Struct):
             and not slot.holds
             and not slot.toxics
             and not slot.limits
+            and not slot.denied
+            and not slot.corrupted
             and bool(slot.networks)
             and not self.burners(slot)
             and self.free(slot) > _BLOCK

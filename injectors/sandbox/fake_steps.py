@@ -6,6 +6,7 @@ import msgspec
 
 from gameday.injectors.sandbox.fake_state import NO_LIMIT, FakeSlot, FakeState
 from gameday.injectors.undo import (
+    AllowFile,
     ClearHold,
     ConnectNetwork,
     CreateContainer,
@@ -15,6 +16,7 @@ from gameday.injectors.undo import (
     RemoveToxic,
     ResolvePage,
     RestoreAffinity,
+    RestoreFile,
     RestoreLimit,
     RunCommand,
     SignalProcess,
@@ -37,6 +39,12 @@ def run(state: FakeState, step: Step, now: float) -> StepResult:
             return _restore_limit(state, step)
         case ConnectNetwork(slot, network, settings):
             return _connect(state.slots.get(slot), network, settings)
+        case RestoreFile(slot, _, _, tag):
+            taken = state.slots.get(slot)
+            return _done(taken is not None and taken.corrupted.pop(tag, None) is not None)
+        case AllowFile(slot, _, _, tag):
+            taken = state.slots.get(slot)
+            return _done(taken is not None and taken.denied.pop(tag, None) is not None)
         case CreateContainer():
             return _create(state, step, now)
         case SignalProcess() | RestoreAffinity() | RestoreLimit():

@@ -61,6 +61,8 @@ FAULTS = {
     "memory.limit": "target: {slot: back-1}, size: 64MiB",
     "container.stop": "target: {slot: back-1}, grace: 1s",
     "container.remove": "target: {slot: lone-1}",
+    "file.corrupt": "target: {slot: back-1}, path: /etc/debian_version",
+    "file.deny": "target: {slot: back-1}, path: /etc/debian_version",
 }
 ENDINGS = (
     "runner SIGKILL",

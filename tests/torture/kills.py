@@ -338,7 +338,8 @@ class Inside:
         starved = self.job.ending == "runner out of memory"
         if not until(over, PATIENCE + 60 * starved, 0.01):
             self.found.wrong.append("it does not come to an end: " + "; ".join(left()))
-        reap(self.found, runner)  # it may have ended between two looks
+        # Its first thread is dead; it can be reaped once the others are.
+        until(lambda: reap(self.found, runner) or self.found.exit_code is not None, 5.0, 0.005)
         if self.found.undone_after is None:
             return
         if patient:

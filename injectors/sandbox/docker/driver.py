@@ -21,7 +21,7 @@ import msgspec
 from gameday.injectors.errors import Refused, SandboxError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
-from gameday.injectors.sandbox.docker import changes, parts, teardown, undoing
+from gameday.injectors.sandbox.docker import changes, files, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.containers import (
     OPT_IN,
@@ -210,10 +210,12 @@ class DockerSandbox(Sandbox):
 
     async def _why_not_here(self) -> str:
         """Why the processes of the containers cannot be acted on from here; empty if they can."""
+        if why := _why_elsewhere(self.engine):
+            return why
         for one in await self.list_containers():
             if one.process is not None and not one.here:
                 return f"the engine at {self.engine.address} runs in a machine of its own"
-        return _why_elsewhere(self.engine)
+        return ""
 
     @staticmethod
     def lacks_beforehand() -> dict[str, str]:
@@ -293,6 +295,9 @@ class DockerSandbox(Sandbox):
         """What a fault could have changed at a slot or link, without identity."""
         if "->" in slot:
             return {"toxics": _show(await self.links.toxics(slot)) if "links" in self.parts else ""}
+        slot, colon, path = slot.partition(":")
+        if colon:
+            return await files.fingerprint(await self.find(slot), path)
         container = await self.find(slot)
         if container is None:
             return {"container": "none"}

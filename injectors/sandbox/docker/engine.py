@@ -130,7 +130,14 @@ class Engine:
         from docker.utils import kwargs_from_env
 
         found = kwargs_from_env(environment=self._where)
-        client: APIClient = APIClient(
+
+        class Client(APIClient):
+            def merge_environment_settings(self, *given: Any) -> Any:
+                # Else REQUESTS_CA_BUNDLE would stand before the engine's own certificate authority.
+                self.trust_env = "tls" not in found
+                return super().merge_environment_settings(*given)
+
+        client: APIClient = Client(
             version="auto", timeout=int(WITHIN), max_pool_size=POOL, use_ssh_client=True, **found
         )
         return client

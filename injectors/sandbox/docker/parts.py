@@ -34,13 +34,14 @@ __all__ = [
     "memory_files",
 ]
 
-HOST_PARTS = ("cpu", "memory", "disk", "links", "packets", "limits")
+HOST_PARTS = ("cpu", "memory", "disk", "links", "packets", "limits", "files")
 """Parts that act on processes of the engine's machine."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def make_parts(box: DockerSandbox) -> dict[str, Any]:
     """Every part, by name."""
+    from gameday.injectors.sandbox.docker.files import Files
     from gameday.injectors.sandbox.docker.hands import Hands
     from gameday.injectors.sandbox.docker.limits import Limits
     from gameday.injectors.sandbox.docker.links import Links
@@ -59,6 +60,7 @@ def make_parts(box: DockerSandbox) -> dict[str, Any]:
         "limits": Limits(box),
         "networks": Networks(box),
         "containers": Whole(box),
+        "files": Files(box),
         "hands": Hands(box),
     }
 

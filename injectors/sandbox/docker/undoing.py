@@ -21,6 +21,10 @@ ConnectNetwork
 CreateContainer
     Nobody fills the slot, and we removed who did: ``put-back``, it was made again and started.
     The same process runs, or we made it again before: ``nothing``; another: ``taken-over``.
+RestoreFile
+    Our noise is in the file: ``put-back``; somebody has written there: ``taken-over``; else ``nothing``.
+AllowFile
+    The cover is there: ``put-back``; it went with the processes: ``nothing``.
 TearDown
     A project that was brought up for the sandbox is removed: ``put-back``; else ``nothing``.
 """
@@ -34,11 +38,12 @@ import anyio
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox import disk
-from gameday.injectors.sandbox.docker import links, networks, teardown, whole
+from gameday.injectors.sandbox.docker import files, links, networks, teardown, whole
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
 from gameday.injectors.undo import (
+    AllowFile,
     ClearHold,
     ConnectNetwork,
     CreateContainer,
@@ -48,6 +53,7 @@ from gameday.injectors.undo import (
     ProcessId,
     RemoveToxic,
     RestoreAffinity,
+    RestoreFile,
     RestoreLimit,
     SignalProcess,
     StartSlot,
@@ -91,6 +97,10 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             return await _delete(step, box)
         case ConnectNetwork():
             return await networks.reconnect(step, box)
+        case RestoreFile():
+            return await files.restore(step, box)
+        case AllowFile():
+            return await files.allow(step, box)
         case CreateContainer():
             return await whole.create(step, box)
         case RemoveToxic(link, tag):

@@ -6,7 +6,6 @@ place: its environment may hold secrets. The file goes once the container is bac
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.keeping import keep, kept_path
 from gameday.injectors.sandbox.docker.networks import Connection, connect, connection_of
 from gameday.injectors.sandbox.docker.parts import Part
 from gameday.injectors.undo import CreateContainer, Outcome, ProcessId, StepResult
@@ -63,7 +63,7 @@ class Whole(Part):
 
     async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
         container = await self._meant(slot, process)
-        _keep(container, _file(tag, self._box))
+        _keep(container, kept_path("containers", tag, self._box))
         self._box.remember("kill", slot)
         self._box.remember("destroy", slot)
         await self._box.engine.call("remove_container", container.id, force=True, v=False)
@@ -77,7 +77,7 @@ class Whole(Part):
 
 async def create(step: CreateContainer, box: DockerSandbox) -> StepResult:
     """Carry out the step. Whatever of it was done before is not done again."""
-    path = _file(step.tag, box)
+    path = kept_path("containers", step.tag, box)
     kept = _kept(path)
     container = await box.find(step.slot)
     if container is not None and container.process is not None:
@@ -171,17 +171,7 @@ def _keep(container: Container, path: Path) -> None:
         host_config=host,
         networks={name: connection_of(each, container.id) for name, each in networks.items()},
     )
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(file, "wb") as out:
-            out.write(msgspec.json.encode(kept))
-            out.flush()
-            os.fsync(file)
-    except OSError as error:
-        raise SandboxError(
-            f"{path} cannot be written: {error.strerror}; nothing was removed"
-        ) from None
+    keep(path, msgspec.json.encode(kept))
 
 
 def _kept(path: Path) -> _Kept | None:
@@ -193,10 +183,3 @@ def _kept(path: Path) -> _Kept | None:
         return None  # torn: it was being written, so nothing was removed yet
     except OSError as error:
         raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _file(tag: str, box: DockerSandbox) -> Path:
-    folder = box.deeds.beside("containers")
-    if folder is None:
-        raise SandboxError("there is no folder in which to keep what a container was made of")
-    return folder / f"{Path(tag).name}.json"

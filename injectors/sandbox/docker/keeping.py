@@ -1,0 +1,45 @@
+"""What the undo of a fault needs and no record may show: in private files of the drill."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gameday.injectors.errors import SandboxError
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox
+
+__all__ = ["keep", "kept_path"]
+
+
+def kept_path(kind: str, tag: str, box: DockerSandbox) -> Path:
+    """The file for what an injection changes; ``kind`` names its folder.
+
+    Raises:
+        SandboxError: if the sandbox keeps nothing.
+    """
+    folder = box.deeds.beside(kind)
+    if folder is None:
+        raise SandboxError("there is no folder in which to keep what is to be put back")
+    return folder / f"{Path(tag).name}.json"
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write it, for us alone; on the disk when it returns.
+
+    Raises:
+        SandboxError: if that does not work.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(file, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(file)
+    except OSError as error:
+        raise SandboxError(
+            f"{path} cannot be written: {error.strerror}; nothing was changed"
+        ) from None
