@@ -21,11 +21,10 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
 	@$(BIN)/python -m tests.engine
 	$(BIN)/pytest -n 2 -m "$(QUICK)"
-	@# Real processes mostly wait: four at a time, of which one has the Docker Engine. The quick
-	@# tests would take the CPU from them.
-	$(BIN)/pytest -n 4 --dist loadgroup --durations=10 -m "not ($(QUICK)) and not alone"
-	@# What measures, or burns a CPU, has the machine for itself.
-	$(BIN)/pytest --durations=10 -m "alone"
+	@# Real processes mostly wait: two at a time. The quick tests would take the CPU from them.
+	$(BIN)/pytest -n 2 --dist worksteal --durations=10 -m "not ($(QUICK)) and not alone and not docker"
+	@# What measures, or burns a CPU, has the machine for itself; so has the Docker Engine.
+	$(BIN)/pytest --durations=10 -m "alone or docker"
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py

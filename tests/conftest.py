@@ -17,9 +17,6 @@ from tests.commands import Terminal
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: begun last, it would run on while the other workers have nothing to do."""
     items.sort(key=lambda item: item.path.name != "test_wheel.py")
-    for item in items:
-        if item.get_closest_marker("docker"):  # there is one engine: it is for one worker
-            item.add_marker(pytest.mark.xdist_group("docker"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from gameday.injectors.sandbox import process
 from gameday.scoring import events
 from tests import engine
 from tests.commands import Terminal, no_traceback, wait_until
-from tests.test_scenarios_for_real import ALONE, BROKEN, play_and_judge
+from tests.test_scenarios_for_real import BROKEN, play_and_judge
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -103,7 +103,7 @@ def journal(terminal: Terminal) -> list[Any]:
     return list(read_journal(drill.journal).events)
 
 
-@pytest.mark.parametrize("name", [*sorted({*BROKEN} - {"gateway-cpu-starved"}), ALONE])
+@pytest.mark.parametrize("name", sorted({*BROKEN} - {"gateway-cpu-starved"}))
 def test_a_scenario_runs_on_docker_from_the_same_file(shop: Terminal, name: str) -> None:
     """With the same outcome as on processes; only the sandbox is another one."""
     play_and_judge(shop, name, "--sandbox", "docker", "--seed", "1")

@@ -115,9 +115,11 @@ def own(
     needs(shutil.which("dockerd") is not None and os.geteuid() == 0, "no dockerd can be started")
     needs(shutil.which("cc") is not None, "there is no C compiler")
     folder = Path(f"/tmp/gameday-own-{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     made = Engine(folder, *getattr(request, "param", ()))
     # Without a bridge of its own it would use, or delete, that of the other engine.
+    subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
     subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
     subprocess.run(["ip", "address", "add", "10.211.7.1/24", "dev", BRIDGE], check=True)
     try:
