@@ -258,7 +258,8 @@ HOME = Path(f"/tmp/gameday-tls-{os.getpid()}")
 
 
 @pytest.fixture
-def certificates() -> Iterator[Path]:
+def certificates(needs: Callable[[bool, str], None]) -> Iterator[Path]:
+    needs(shutil.which("openssl") is not None, "openssl is not installed")
     HOME.mkdir()
     try:
         done = subprocess.run(
