@@ -27,9 +27,8 @@ import anyio.to_thread
 import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.docker.containers import Container
-from gameday.injectors.sandbox.docker.keeping import keep, kept_path
+from gameday.injectors.sandbox.docker.keeping import keep, kept_path, read_kept
 from gameday.injectors.sandbox.docker.parts import Part
 from gameday.injectors.undo import AllowFile, Outcome, ProcessId, RestoreFile, StepResult
 
@@ -75,7 +74,7 @@ class Files(Part):
         await anyio.to_thread.run_sync(_corrupt, who.pid, slot, path, tag, blocks, self._box)
 
     async def corrupted(self, slot: str, path: str, tag: str) -> int:
-        kept = _read(kept_path("files", tag, self._box))
+        kept = read_kept(kept_path("files", tag, self._box), _Kept)
         container = await self._box.find(slot)
         if kept is None or container is None or container.process is None:
             return 0
@@ -132,7 +131,7 @@ async def fingerprint(container: Container | None, path: str) -> dict[str, str]:
 async def restore(step: RestoreFile, box: DockerSandbox) -> StepResult:
     """Carry out the step."""
     path = kept_path("files", step.tag, box)
-    kept = _read(path)
+    kept = read_kept(path, _Kept)
     if kept is None:
         return StepResult(Outcome.NOTHING, "it was not corrupted by us, or is as it was")
     container = await box.find(step.slot)
@@ -252,17 +251,6 @@ def _noise(tag: str, at: int, old: bytes) -> bytes:
 
 def _places(kept: _Kept) -> list[tuple[int, bytes]]:
     return [(at, bytes.fromhex(old)) for at, old in kept.places]
-
-
-def _read(path: Path) -> _Kept | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
-    except FileNotFoundError:
-        return None
-    except UNREADABLE:
-        return None  # torn: it was being written, so nothing was changed yet
-    except OSError as error:
-        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
 
 
 # The kernel

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from gameday.injectors.errors import SandboxError
+from gameday.injectors.reading import UNREADABLE
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["keep", "kept_path"]
+__all__ = ["keep", "kept_path", "read_kept"]
+
+T = TypeVar("T")
 
 
 def kept_path(kind: str, tag: str, box: DockerSandbox) -> Path:
@@ -43,3 +48,17 @@ def keep(path: Path, data: bytes) -> None:
         raise SandboxError(
             f"{path} cannot be written: {error.strerror}; nothing was changed"
         ) from None
+
+
+def read_kept(path: Path, kind: type[T]) -> T | None:
+    """What was kept; None if there is nothing, or it is torn: then nothing was changed yet.
+
+    Raises:
+        SandboxError: if it cannot be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, *UNREADABLE):
+        return None
+    except OSError as error:
+        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None

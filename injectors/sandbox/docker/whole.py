@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gameday.injectors.errors import SandboxError, Unsupported
-from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox.docker.containers import Container
-from gameday.injectors.sandbox.docker.keeping import keep, kept_path
+from gameday.injectors.sandbox.docker.keeping import keep, kept_path, read_kept
 from gameday.injectors.sandbox.docker.networks import Connection, connect, connection_of
 from gameday.injectors.sandbox.docker.parts import Part
 from gameday.injectors.undo import CreateContainer, Outcome, ProcessId, StepResult
@@ -78,7 +77,7 @@ class Whole(Part):
 async def create(step: CreateContainer, box: DockerSandbox) -> StepResult:
     """Carry out the step. Whatever of it was done before is not done again."""
     path = kept_path("containers", step.tag, box)
-    kept = _kept(path)
+    kept = read_kept(path, _Kept)
     container = await box.find(step.slot)
     if container is not None and container.process is not None:
         path.unlink(missing_ok=True)
@@ -172,14 +171,3 @@ def _keep(container: Container, path: Path) -> None:
         networks={name: connection_of(each, container.id) for name, each in networks.items()},
     )
     keep(path, msgspec.json.encode(kept))
-
-
-def _kept(path: Path) -> _Kept | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kept)
-    except FileNotFoundError:
-        return None
-    except UNREADABLE:
-        return None  # torn: it was being written, so nothing was removed yet
-    except OSError as error:
-        raise SandboxError(f"{path} cannot be read: {error.strerror}") from None
