@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from random import Random
 from typing import Any, ClassVar
 
@@ -33,14 +34,14 @@ class LimitFault(Fault):
         if resource:
             cls.resource = resource
 
+    @abc.abstractmethod
     def amount(self) -> float:
         """What the slot shall have, in CPUs or bytes."""
-        raise NotImplementedError
 
     @staticmethod
+    @abc.abstractmethod
     def show(amount: float) -> str:
         """An amount for people."""
-        raise NotImplementedError
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
         """Note the limit that the slot has now; undo gives it back, and starts what it ended."""
