@@ -27,6 +27,7 @@ import yaml
 from gameday.drills.cli import COMMANDS, cli
 from gameday.injectors.errors import GamedayError
 from gameday.injectors.fault import hits_links
+from gameday.injectors.models import field_types
 from gameday.injectors.registry import BUILT_IN, fault_class
 from gameday.scenarios.catalog import CATALOGUE
 from gameday.scenarios.compose_file import read_compose
@@ -397,7 +398,7 @@ def misused(words: list[str], *, whole: bool = True) -> str:
 # Scenarios and sandboxes
 
 
-_FIELDS = frozenset(field.alias or name for name, field in Scenario.model_fields.items())
+_FIELDS = frozenset(field_types(Scenario))
 
 
 def bad_yaml(path: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +48,9 @@ def _faults(loaded: LoadedScenario) -> list[str]:
     found = []
     for entry in loaded.scenario.faults:
         fault = entry.breaks
-        target = " ".join(f"{v}" for v in fault.target.model_dump(exclude_none=True).values())
+        target = " ".join(
+            str(one) for one in msgspec.structs.astuple(fault.target) if one is not None
+        )
         how = ", ".join(f"{key} {value}" for key, value in fault.parameters().items())
         found.append(f"{show_duration(entry.at)}: {fault.kind} on {target}{how and f' ({how})'}")
     return found or ["nothing"]

@@ -23,23 +23,16 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic.json_schema import WithJsonSchema
+from msgspec import Meta
 
 from gameday.injectors import units
 from gameday.injectors.errors import SandboxError, UsageError
+from gameday.injectors.models import Check, Model, Unit, field_types
 from gameday.injectors.sandbox.base import Link, Sandbox, Slot
 from gameday.injectors.undo import ProcessId, Step
 
@@ -59,71 +52,52 @@ __all__ = [
     "choose_links",
     "exclude_each_other",
     "hits_links",
-    "within",
 ]
 
 
 T = TypeVar("T")
 
 
-def _text(parse: Any, expected: str) -> Any:
-    def convert(value: object) -> object:
-        if isinstance(value, str):
-            return parse(value)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise ValueError(f"expected {expected}")
-        return value
-
-    return BeforeValidator(convert)
+def _duration(text: str) -> float:
+    """A bare 0 needs no unit; every other number in a file does."""
+    return units.parse_duration("0s" if text.strip() == "0" else text)
 
 
-def _duration(value: object, info: ValidationInfo) -> object:
-    """A bare 0 needs no unit; every other number in a file does. Seconds given in Python pass."""
-    if isinstance(value, str):
-        return units.parse_duration("0s" if value.strip() == "0" else value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("expected a duration such as 500ms, 10s, 3m or 1m30s")
-    if value != 0 and (isinstance(value, int) or info.mode == "json"):
-        raise ValueError(f"{value} has no unit; write {value}s or {value}ms")
-    return float(value)
-
-
-def _schema(description: str, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "string", "description": description, "examples": list(examples)}
-    )
+def _about(description: str, *examples: str) -> Meta:
+    return Meta(description=description, extra_json_schema={"examples": list(examples)})
 
 
 Seconds = Annotated[
     float,
-    BeforeValidator(_duration),
-    Field(ge=0),
-    _schema("A duration with its unit.", "500ms", "10s", "1m30s"),
+    Unit(
+        _duration,
+        units.show_duration,
+        "a duration such as 500ms, 10s, 3m or 1m30s",
+        bare=False,
+    ),
+    _about("A duration with its unit.", "500ms", "10s", "1m30s"),
 ]
 Share = Annotated[
     float,
-    _text(units.parse_share, "a share such as 95%"),
-    Field(ge=0, le=1),
-    _schema("A share.", "95%"),
+    Unit(units.parse_share, units.show_share, "a share such as 95%", most=1),
+    _about("A share.", "95%"),
 ]
 Bytes = Annotated[
-    int, _text(units.parse_size, "a size such as 64MiB"), Field(ge=0), _schema("A size.", "64MiB")
+    int,
+    Unit(units.parse_size, units.show_size, "a size such as 64MiB"),
+    _about("A size.", "64MiB"),
 ]
 BitsPerSecond = Annotated[
     float,
-    _text(units.parse_rate, "a data rate such as 1Mbit/s"),
-    Field(gt=0),
-    _schema("A data rate.", "1Mbit/s"),
+    Unit(units.parse_rate, units.show_rate, "a data rate such as 1Mbit/s"),
+    Meta(gt=0),
+    _about("A data rate.", "1Mbit/s"),
 ]
 
 
 FilePath = Annotated[
     str,
-    Field(
+    Meta(
         pattern=r"^/[^\x00]*[^/\x00]$",
         max_length=4096,
         description="The file, as its processes see it.",
@@ -131,41 +105,27 @@ FilePath = Annotated[
 ]
 
 
-def within(low: float, high: float, show: Callable[[Any], str]) -> AfterValidator:
-    """Bounds of a parameter in SI units; the refusal is written by ``show`` (`units.show_duration` …)."""
-
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError(f"{show(value)} is outside {show(low)} to {show(high)}")
-        return value
-
-    return AfterValidator(check)
-
-
-class _Choice(BaseModel, frozen=True, extra="forbid", defer_build=True):
+class _Choice(Model):
     """How many of what matches are hit: a count, or a share (rounded up); default one."""
 
-    count: Annotated[int, Field(ge=1)] | None = None
+    count: Annotated[int, Meta(ge=1)] | None = None
     share: Share | None = None
 
-    @model_validator(mode="after")
-    def _one_of(self) -> _Choice:
+    def __post_init__(self) -> None:
         if self.count is not None and self.share is not None:
             raise ValueError("give count or share, not both")
-        return self
 
 
-class SlotTarget(_Choice, frozen=True):
+class SlotTarget(_Choice):
     """Slots by service (``{service: api, count: 1}``) or by name (``{slot: api-2}``)."""
 
     service: str | None = None
     slot: str | None = None
 
-    @model_validator(mode="after")
-    def _named(self) -> SlotTarget:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.service is None) == (self.slot is None):
             raise ValueError("give service or slot")
-        return self
 
 
 def _link(text: str) -> str:
@@ -175,13 +135,13 @@ def _link(text: str) -> str:
     return "->".join(",".join(end) for end in ends)
 
 
-class LinkTarget(_Choice, frozen=True):
+class LinkTarget(_Choice):
     """Links by their ends, each a service or a slot, or several: ``{link: "web, api->store"}``.
 
     Without count or share, every link that matches is hit.
     """
 
-    link: Annotated[str, AfterValidator(_link)]
+    link: Annotated[str, Check(_link)]
 
     def ends(self) -> tuple[list[str], list[str]]:
         """Services and slots where its links begin, and where they end."""
@@ -248,8 +208,8 @@ class Aim(NamedTuple):
     tag: str
 
 
-class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
-    """The base of all faults; a frozen pydantic model whose fields are its parameters.
+class Fault(Model):
+    """The base of all faults; a model (`gameday.injectors.models`) whose fields are its parameters.
 
     Attributes:
         kind: ``process.kill``: the class keyword, and the file's name.
@@ -263,18 +223,10 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
 
     target: Any
 
-    def __init_subclass__(cls, *, kind: str = "", **options: Any) -> None:
-        super().__init_subclass__(**options)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, kind: str = "", **options: Any) -> None:
-        super().__pydantic_init_subclass__(**options)
-        if kind:
-            cls.kind = kind
-
     def parameters(self) -> dict[str, Any]:
         """The fields except the target, in SI units."""
-        return self.model_dump(exclude={"target"}, mode="json")
+        given: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(self))
+        return {name: value for name, value in given.items() if name != "target"}
 
     def injection(
         self,
@@ -354,7 +306,7 @@ class Fault(BaseModel, abc.ABC, frozen=True, extra="forbid", defer_build=True):
 
 def hits_links(fault: type[Fault]) -> bool:
     """True if its targets are links, not slots."""
-    return fault.model_fields["target"].annotation is LinkTarget
+    return field_types(fault)["target"].kind is LinkTarget
 
 
 def exclude_each_other(one: type[Fault], other: type[Fault]) -> bool:

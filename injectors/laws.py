@@ -163,7 +163,7 @@ async def parameters_survive_json(trial: Trial) -> None:
     """What the injection records is enough to build the fault again."""
     for injection in await trial.plan():
         recorded = json.loads(msgspec.json.encode(injection.parameters))
-        again = type(trial.fault).model_validate(recorded | {"target": trial.fault.target})
+        again = type(trial.fault).of(recorded | {"target": trial.fault.target})
         assert again == trial.fault
 
 

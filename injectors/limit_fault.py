@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
@@ -24,15 +24,6 @@ class LimitFault(Fault):
     needs: ClassVar[tuple[str, ...]] = ("limits",)
 
     target: SlotTarget
-
-    def __init_subclass__(cls, *, resource: str = "", **options: Any) -> None:
-        super().__init_subclass__(**options)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, resource: str = "", **options: Any) -> None:
-        super().__pydantic_init_subclass__(**options)
-        if resource:
-            cls.resource = resource
 
     @abc.abstractmethod
     def amount(self) -> float:

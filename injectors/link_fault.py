@@ -5,14 +5,14 @@ Such a fault is its parameters, and the name of the toxic that takes them::
     class NetLatency(LinkFault, kind="net.latency", toxic="latency"):
         \"\"\"Delay everything that crosses a link.\"\"\"
 
-        delay: Annotated[Seconds, within(0.001, 60, show_duration)]
+        delay: Annotated[Seconds, Within(0.001, 60)]
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gameday.injectors.fault import Evidence, Fault, Injection, LinkTarget, choose_links
 from gameday.injectors.sandbox.base import Link, Sandbox, Toxic
@@ -38,15 +38,6 @@ class NetworkFault(Fault):
 
     toxic: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("links",)
-
-    def __init_subclass__(cls, *, toxic: str = "", **options: Any) -> None:
-        super().__init_subclass__(**options)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, *, toxic: str = "", **options: Any) -> None:
-        super().__pydantic_init_subclass__(**options)
-        if toxic:
-            cls.toxic = toxic
 
     async def inject(self, box: Sandbox, injection: Injection) -> None:
         """Put the toxic there."""

@@ -5,7 +5,7 @@ The sandbox's driver runs it (`Sandbox.run_step`), idempotently, also where the
 injection never happened; no code of the fault is needed. The driver also knows each
 step as a command to do by hand (`gameday.injectors.sandbox.kinds.by_hand`).
 
-msgspec, not pydantic: the watchdog must be standing within milliseconds.
+It imports nothing but msgspec: the watchdog must be standing within milliseconds.
 """
 
 from __future__ import annotations

@@ -7,17 +7,14 @@ hides no mistake in another.
 from __future__ import annotations
 
 import itertools
-import json
-import math
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gameday.injectors.errors import Problem
 from gameday.injectors.fault import Seconds
+from gameday.injectors.models import Misfits, Model, read
 from gameday.scenarios.document import Node
 from gameday.scenarios.model import (
     AlertRule,
@@ -37,7 +34,7 @@ __all__ = ["Draft", "Placed", "did_you_mean", "problem_at", "sketch"]
 
 _MOST_NAMES = 30
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Model)
 
 
 class Placed(msgspec.Struct, Generic[M], frozen=True):
@@ -151,14 +148,14 @@ class _Parts:
         if self._whole is not None:
             return Placed(node, self._of_whole(path))
         try:
-            return Placed(node, model.model_validate_json(json.dumps(node.plain()), strict=True))
-        except ValidationError:
+            return Placed(node, read(model, node.plain()))
+        except Misfits:
             return None
 
     def _of_whole(self, path: Iterable[str | int]) -> Any:
         value: Any = self._whole
         for step in path:
-            value = getattr(value, str(step)) if isinstance(value, BaseModel) else value[step]
+            value = getattr(value, str(step)) if isinstance(value, Model) else value[step]
         return value
 
     def all(self, model: type[M], key: str) -> list[Placed[M]]:
@@ -179,12 +176,10 @@ def _seconds(root: Node, key: str, default: float) -> float | None:
     if node is None:
         return default
     try:
-        value: float = _seconds_adapter().validate_json(json.dumps(node.plain()))
-    except ValidationError:
+        return read(_Duration, {"seconds": node.plain()}).seconds
+    except Misfits:
         return None
-    return value if math.isfinite(value) else None
 
 
-@cache
-def _seconds_adapter() -> TypeAdapter[float]:
-    return TypeAdapter(Seconds)
+class _Duration(Model):
+    seconds: Seconds

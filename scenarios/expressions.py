@@ -22,6 +22,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -39,6 +40,9 @@ __all__ = [
     "parse_condition",
     "parse_when",
 ]
+
+_REMEMBERED = 512
+"""Texts whose meaning is kept: it is asked for at each sample."""
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -231,6 +235,7 @@ def _whole(text: str, name: str | None) -> Comparison:
     return comparison
 
 
+@lru_cache(_REMEMBERED)
 def parse_bound(text: str, name: str) -> Comparison:
     """The bound ``">= 99%"`` on ``name``.
 
@@ -240,6 +245,7 @@ def parse_bound(text: str, name: str) -> Comparison:
     return _whole(text, name)
 
 
+@lru_cache(_REMEMBERED)
 def parse_comparison(text: str) -> Comparison:
     """``"availability >= 95%"``.
 
@@ -249,6 +255,7 @@ def parse_comparison(text: str) -> Comparison:
     return _whole(text, None)
 
 
+@lru_cache(_REMEMBERED)
 def parse_condition(text: str) -> Condition:
     """``"status < 500 and latency < 500ms"``.
 
@@ -261,6 +268,7 @@ def parse_condition(text: str) -> Condition:
     return condition
 
 
+@lru_cache(_REMEMBERED)
 def parse_when(text: str) -> When:
     """``"availability < 98% for 2s"``.
 

@@ -10,23 +10,21 @@ in the order of the file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ValidationError
 
 from gameday.injectors.errors import Problem, ScenarioError
+from gameday.injectors.models import Misfit, Misfits, Model, read
 from gameday.injectors.sandbox.local.cluster import Cluster, links_order
 from gameday.scenarios.checks import CHECKS
 from gameday.scenarios.compose_file import read_compose
 from gameday.scenarios.document import Node, parse_document
 from gameday.scenarios.draft import Draft, did_you_mean, problem_at, sketch
-from gameday.scenarios.misfit import Misfit
-from gameday.scenarios.model import SandboxChoice, Scenario
+from gameday.scenarios.model import DURATION, STABILISE, SandboxChoice, Scenario
 from gameday.scenarios.sandboxes import (
     APPS,
     app_compose,
@@ -52,7 +50,7 @@ __all__ = [
 _MOST_PROBLEMS = 50
 _RUNBOOK_LIMIT = 256 * 1024
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Model)
 
 
 class Loaded(msgspec.Struct, Generic[M], frozen=True):
@@ -160,18 +158,14 @@ def load_text(text: str, name: str) -> LoadedScenario:
 
 
 def _validated(root: Node, model: type[M]) -> tuple[M | None, list[Problem]]:
-    # By way of JSON, because strict validation then still takes lists for tuples and text for
-    # paths, but neither true for 1 nor "10" for 10.
     try:
-        return model.model_validate_json(json.dumps(root.plain()), strict=True), []
-    except ValidationError as error:
-        return None, problems_of(error, root, model)
+        return read(model, root.plain()), []
+    except Misfits as error:
+        return None, problems_of(error.unfits, root)
 
 
 def _draft(root: Node, whole: Scenario | None) -> Draft:
-    fields = Scenario.model_fields
-    silent = {key: fields[key].default for key in ("duration", "stabilise")}
-    return sketch(root, whole, **silent)
+    return sketch(root, whole, duration=DURATION, stabilise=STABILISE)
 
 
 def _checked(draft: Draft) -> Iterator[Problem]:
@@ -346,7 +340,7 @@ def _changed(cluster: Cluster, choice: SandboxChoice) -> Cluster:
     for name, service in cluster.services.items():
         environment = service.environment | choice.environment.get(name, {})
         replicas = choice.replicas.get(name, service.replicas)
-        services[name] = service.model_copy(
-            update={"environment": environment, "replicas": replicas}
+        services[name] = msgspec.structs.replace(
+            service, environment=environment, replicas=replicas
         )
-    return cluster.model_copy(update={"services": services})
+    return msgspec.structs.replace(cluster, services=services)

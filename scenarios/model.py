@@ -6,24 +6,17 @@ that does not exist, two faults that exclude each other) in
 `gameday.scenarios.load`, which also gives every problem its line and column.
 """
 
-# Annotations are types here, not texts: pydantic would evaluate each one at every start.
+# Annotations are types here, not texts: each text would be evaluated at every start.
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import WithJsonSchema
+from msgspec import Meta
 
 from gameday.injectors.errors import UsageError
 from gameday.injectors.fault import Fault, Seconds, Share
+from gameday.injectors.models import Check, Flattened, Misfit, Model
 from gameday.injectors.registry import fault_class, known_kinds
 from gameday.scenarios.blast_radius import Most, parse_most
 from gameday.scenarios.expressions import (
@@ -36,11 +29,12 @@ from gameday.scenarios.expressions import (
     parse_condition,
     parse_when,
 )
-from gameday.scenarios.misfit import Misfit
 from gameday.scenarios.steps import Step, parse_step
 
 __all__ = [
+    "DURATION",
     "MOST_FAULTS",
+    "STABILISE",
     "TIMINGS",
     "AlertRule",
     "BlastRadiusLimits",
@@ -66,69 +60,102 @@ TIMINGS = (
 )
 """Durations that a hypothesis may speak of (DESIGN §2)."""
 
+DURATION = 180.0
+"""How long a drill takes at most whose scenario does not say it, in seconds."""
+
+STABILISE = 5.0
+"""How long SLIs must stay inside their bounds where the scenario does not say it, in seconds."""
+
 MOST_FAULTS = 100
 """Faults in one scenario; alerts and hypotheses likewise."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+def _pattern(pattern: str, expected: str) -> Meta:
+    return Meta(pattern=pattern, extra={"expected": expected})
 
 
-def _check_bound(text: str) -> str:
-    parse_bound(text, "")
-    return text
+Name = Annotated[
+    str,
+    _pattern(
+        r"^[a-z0-9][a-z0-9-]{0,62}$",
+        "lower-case letters, digits and dashes, such as api-node-failure",
+    ),
+]
+Identifier = Annotated[
+    str,
+    _pattern(
+        r"^[a-z][a-z0-9_]{0,62}$",
+        "lower-case letters, digits and underscores, such as availability",
+    ),
+]
+AlertName = Annotated[
+    str,
+    _pattern(
+        r"^[A-Za-z][A-Za-z0-9_]{0,99}$",
+        "letters, digits and underscores, such as ShopErrorBudgetBurn",
+    ),
+]
+Severity = Annotated[str, _pattern(r"^(SEV-[0-5]|P[1-4])$", "SEV-0 to SEV-5 or P1 to P4")]
+UrlPath = Annotated[str, _pattern(r"^/", "a path that begins with /")]
+Text = Annotated[str, Meta(min_length=1, max_length=10_000)]
 
 
-def _check_when(text: str) -> str:
-    parse_when(text)
-    return text
+def _parses(parse: Callable[[Any], object]) -> Check:
+    """The text is kept as it was written; what it says is read from it where it is needed."""
+
+    def check(text: Any) -> Any:
+        parse(text)
+        return text
+
+    return Check(check)
 
 
-def _check_step(text: str) -> str:
-    parse_step(text)
-    return text
+def _parse_good(text: str) -> Condition:
+    condition = parse_condition(text)
+    for name in names_of(condition):
+        if name not in ("status", "latency"):
+            raise ValueError(f"{name!r} is not known of a sample; there are status and latency")
+    return condition
 
 
 Bound = Annotated[
     str,
-    AfterValidator(_check_bound),
-    WithJsonSchema({"type": "string", "pattern": "^ *(<=|>=|==|!=|<|>)", "examples": [">= 99%"]}),
+    _parses(lambda text: parse_bound(text, "")),
+    Meta(extra_json_schema={"pattern": "^ *(<=|>=|==|!=|<|>)", "examples": [">= 99%"]}),
 ]
-ScriptStep = Annotated[Text, AfterValidator(_check_step)]
-
-
-def _check_most(text: int | str) -> int | str:
-    parse_most(text)
-    return text
-
-
 AtMost = Annotated[
     int | str,
-    AfterValidator(_check_most),
-    WithJsonSchema({"type": ["string", "integer"], "minimum": 0, "examples": ["1 of 3", "30%"]}),
+    _parses(parse_most),
+    Meta(
+        extra_json_schema={
+            "minimum": 0,
+            "examples": ["1 of 3", "30%"],
+        }
+    ),
 ]
-Guard = Annotated[str, AfterValidator(_check_when), Field(examples=["availability < 10% for 20s"])]
+Rule = Annotated[str, _parses(parse_when)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
-
-
-class BlastRadiusLimits(_Part):
+class BlastRadiusLimits(Model):
     """How far the drill may reach; what goes further is refused before anything is touched."""
 
-    at_most: AtMost | None = Field(
-        None,
-        description="How many of a service's replicas, or of the links between two services, may be "
-        "hit at a time: 1 of 3, 30%, or a number. Shares are rounded down.",
-    )
-    protected: list[Text] = Field(
-        default=[],
-        description="Services, slots and links that are never a target: store, api-1, gateway->api.",
-    )
-    at_once: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="How many faults may be in force at a time."
-    )
+    at_most: Annotated[
+        AtMost | None,
+        Meta(
+            description="How many of a service's replicas, or of the links between two services, may be "
+            "hit at a time: 1 of 3, 30%, or a number. Shares are rounded down."
+        ),
+    ] = None
+    protected: Annotated[
+        list[Text],
+        Meta(
+            description="Services, slots and links that are never a target: store, api-1, gateway->api."
+        ),
+    ] = []
+    at_once: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="How many faults may be in force at a time."),
+    ] = None
 
     @property
     def most(self) -> Most | None:
@@ -136,39 +163,46 @@ class BlastRadiusLimits(_Part):
         return parse_most(self.at_most) if self.at_most is not None else None
 
 
-class SandboxChoice(_Part):
+class SandboxChoice(Model):
     """Which cluster is broken."""
 
-    kind: Literal["local", "attached", "docker"] = Field(
-        "local", description="The kind of sandbox."
-    )
-    app: str | None = Field(None, description="A shipped application, such as `shop`.")
-    file: str | None = Field(
-        None, description="A sandbox declaration of your own, beside the scenario file."
-    )
-    compose: str | None = Field(
-        None,
-        description="A Compose file beside the scenario file, brought up for the drill (docker).",
-    )
-    project: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None = Field(
-        None,
-        description="The Compose project's name; without `compose` and `app`, one that runs (docker).",
-    )
-    label: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9._/-]+(=.*)?$",
-        description="A label of containers that run: app=shop (docker).",
-    )
-    environment: dict[str, dict[str, str]] = Field(
-        default={},
-        description="Environment variables to add, by service: switch retries on, shorten a timeout.",
-    )
-    replicas: dict[str, Annotated[int, Field(ge=0, le=100)]] = Field(
-        default={}, description="Replicas by service, where the scenario wants others."
-    )
+    kind: Annotated[
+        Literal["local", "attached", "docker"], Meta(description="The kind of sandbox.")
+    ] = "local"
+    app: Annotated[str | None, Meta(description="A shipped application, such as `shop`.")] = None
+    file: Annotated[
+        str | None, Meta(description="A sandbox declaration of your own, beside the scenario file.")
+    ] = None
+    compose: Annotated[
+        str | None,
+        Meta(
+            description="A Compose file beside the scenario file, brought up for the drill (docker)."
+        ),
+    ] = None
+    project: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")] | None,
+        Meta(
+            description="The Compose project's name; without `compose` and `app`, one that runs (docker)."
+        ),
+    ] = None
+    label: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9._/-]+(=.*)?$")] | None,
+        Meta(
+            description="A label of containers that run: app=shop (docker).",
+        ),
+    ] = None
+    environment: Annotated[
+        dict[str, dict[str, str]],
+        Meta(
+            description="Environment variables to add, by service: switch retries on, shorten a timeout."
+        ),
+    ] = {}
+    replicas: Annotated[
+        dict[str, Annotated[int, Meta(ge=0, le=100)]],
+        Meta(description="Replicas by service, where the scenario wants others."),
+    ] = {}
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def __post_init__(self) -> None:
         given = {name for name in _SOURCES if getattr(self, name) is not None}
         known = _SOURCES_OF[self.kind]
         if alien := sorted(given - {name for choice in known for name in choice}):
@@ -177,7 +211,6 @@ class SandboxChoice(_Part):
             )
         if given not in known:
             raise ValueError(_WANTED[self.kind])
-        return self
 
     @property
     def brings_up(self) -> bool:
@@ -206,135 +239,110 @@ _WANTED = {
 }
 
 
-class Load(_Part):
+class Load(Model):
     """Synthetic users, by Locust."""
 
-    journey: str = Field(
-        "browse", description="A journey of the application, or a locustfile beside the scenario."
-    )
-    users: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        10, description="How many of them at once."
-    )
-    spawn_rate: Annotated[float, Field(gt=0, le=10_000)] = Field(
-        10.0, description="Users started in each second."
-    )
+    journey: Annotated[
+        str, Meta(description="A journey of the application, or a locustfile beside the scenario.")
+    ] = "browse"
+    users: Annotated[int, Meta(ge=1, le=10_000, description="How many of them at once.")] = 10
+    spawn_rate: Annotated[
+        float, Meta(gt=0, le=10_000, description="Users started in each second.")
+    ] = 10.0
 
 
-class Sli(_Part):
+class Sli(Model):
     """A service level indicator: the share of good samples over a window, or a quantile of their latency."""
 
-    probe: Literal["http", "tcp"] = Field(
-        "http", description="What a sample is: a request, or only a connection."
-    )
-    service: str | None = Field(
-        None, description="The service probed; default: the sandbox's entry."
-    )
-    address: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$",
-        description="host:port, where the sandbox does not know it: an attached process.",
-    )
-    path: str = Field("/", pattern=r"^/", description="Path of the request (http).")
-    every: Seconds = Field(0.1, ge=0.01, le=60, validate_default=False, description="The schedule.")
-    timeout: Seconds = Field(
-        2.0, gt=0, le=60, description="A sample without an answer by then is bad."
-    )
-    good: str = Field(
-        "status < 500",
-        description="Which samples are good: `status`, `latency` (s); e.g. status < 500 and latency < 500ms.",
-    )
-    over: Seconds = Field(2.0, description="The window.")
-    quantile: Share | None = Field(
-        None, description="If given, the SLI is this quantile of the good samples' latency."
-    )
-    _good: Condition = PrivateAttr()
-
-    @field_validator("good")
-    @classmethod
-    def _parses(cls, text: str) -> str:
-        for name in names_of(parse_condition(text)):
-            if name not in ("status", "latency"):
-                raise ValueError(f"{name!r} is not known of a sample; there are status and latency")
-        return text
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Parse once."""
-        self._good = parse_condition(self.good)
+    probe: Annotated[
+        Literal["http", "tcp"],
+        Meta(description="What a sample is: a request, or only a connection."),
+    ] = "http"
+    service: Annotated[
+        str | None, Meta(description="The service probed; default: the sandbox's entry.")
+    ] = None
+    address: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9.\-\[\]:]+:[0-9]{1,5}$")] | None,
+        Meta(
+            description="host:port, where the sandbox does not know it: an attached process.",
+        ),
+    ] = None
+    path: Annotated[UrlPath, Meta(description="Path of the request (http).")] = "/"
+    every: Annotated[Seconds, Meta(ge=0.01, le=60, description="The schedule.")] = 0.1
+    timeout: Annotated[
+        Seconds, Meta(gt=0, le=60, description="A sample without an answer by then is bad.")
+    ] = 2.0
+    good: Annotated[
+        str,
+        _parses(_parse_good),
+        Meta(
+            description="Which samples are good: `status`, `latency` (s); e.g. status < 500 and latency < 500ms."
+        ),
+    ] = "status < 500"
+    over: Annotated[Seconds, Meta(description="The window.")] = 2.0
+    quantile: Annotated[
+        Share | None,
+        Meta(description="If given, the SLI is this quantile of the good samples' latency."),
+    ] = None
 
     @property
     def condition(self) -> Condition:
         """``good``, parsed."""
-        return self._good
+        return parse_condition(self.good)
 
 
-class Hypothesis(_Part):
+class Hypothesis(Model):
     """One claim with a measurable expectation."""
 
-    id: Name = Field(description="A short name for it, such as stays-available.")
-    claim: Text = Field(description="What we believe, in a sentence.")
-    expect: str = Field(description="An SLI or a timing, and its bound: availability >= 95%.")
-    _expect: Comparison = PrivateAttr()
-
-    @field_validator("expect")
-    @classmethod
-    def _parses(cls, text: str) -> str:
-        parse_comparison(text)
-        return text
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Parse once."""
-        self._expect = parse_comparison(self.expect)
+    id: Annotated[Name, Meta(description="A short name for it, such as stays-available.")]
+    claim: Annotated[Text, Meta(description="What we believe, in a sentence.")]
+    expect: Annotated[
+        str,
+        _parses(parse_comparison),
+        Meta(description="An SLI or a timing, and its bound: availability >= 95%."),
+    ]
 
     @property
     def comparison(self) -> Comparison:
         """``expect``, parsed."""
-        return self._expect
+        return parse_comparison(self.expect)
 
 
-class AlertRule(_Part):
+class AlertRule(Model):
     """An alert: fired by monitoring when a condition holds (``when``), or synthetic at a time (``at``)."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,99}$")] = Field(
-        description="What the alert is called, such as ShopErrorBudgetBurn."
-    )
-    tier: Literal["page", "ticket", "fyi"] = Field(
-        "page", description="A page wakes somebody up; a ticket can wait; an FYI needs nothing."
-    )
-    when: str | None = Field(None, description="Fires when this holds: availability < 98% for 2s.")
-    at: Seconds | None = Field(None, description="Fires at this time, synthetically.")
-    summary: Text = Field(description="What broke.")
-    impact: str = Field("", description="Who feels it, and how.")
-    verify: str = Field("", description="Where to verify it.")
-    first_step: str = Field("", description="What to try first.")
-    escalate: str = Field("", description="Whom to call.")
-    runbook: str | None = Field(None, description="A file beside the scenario.")
-    _when: When | None = PrivateAttr(None)
+    name: Annotated[
+        AlertName,
+        Meta(description="What the alert is called, such as ShopErrorBudgetBurn."),
+    ]
+    tier: Annotated[
+        Literal["page", "ticket", "fyi"],
+        Meta(description="A page wakes somebody up; a ticket can wait; an FYI needs nothing."),
+    ] = "page"
+    when: Annotated[
+        Rule | None, Meta(description="Fires when this holds: availability < 98% for 2s.")
+    ] = None
+    at: Annotated[Seconds | None, Meta(description="Fires at this time, synthetically.")] = None
+    summary: Annotated[Text, Meta(description="What broke.")]
+    impact: Annotated[str, Meta(description="Who feels it, and how.")] = ""
+    verify: Annotated[str, Meta(description="Where to verify it.")] = ""
+    first_step: Annotated[str, Meta(description="What to try first.")] = ""
+    escalate: Annotated[str, Meta(description="Whom to call.")] = ""
+    runbook: Annotated[str | None, Meta(description="A file beside the scenario.")] = None
 
-    @field_validator("when")
-    @classmethod
-    def _parses(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_when(text)
-        return text
-
-    @model_validator(mode="after")
-    def _one_trigger(self) -> Self:
+    def __post_init__(self) -> None:
         if (self.when is None) == (self.at is None):
             raise ValueError("give when (a condition) or at (a time), one of them")
-        return self
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Parse once."""
-        self._when = parse_when(self.when) if self.when is not None else None
 
     @property
     def rule(self) -> When | None:
         """``when``, parsed."""
-        return self._when
+        return parse_when(self.when) if self.when is not None else None
 
 
-def _fault(parameters: dict[str, Any]) -> Fault:
-    kind = parameters.pop("inject", None)
+def _fault(given: dict[str, Any]) -> tuple[type[Fault], dict[str, Any]]:
+    """The kind that ``inject`` names, and its parameters."""
+    kind = given.get("inject")
     if not isinstance(kind, str):
         message = "`inject` is missing: the kind of fault" if kind is None else "expected text"
         hint = f"There are: {', '.join(known_kinds())}."
@@ -343,40 +351,18 @@ def _fault(parameters: dict[str, Any]) -> Fault:
         found = fault_class(kind)
     except UsageError as error:
         raise Misfit(error.message, hint=error.hint, path=("inject",)) from error
-    try:
-        text = msgspec.json.encode(parameters)
-    except TypeError:  # built in Python, with targets that are objects already
-        return found.model_validate(parameters)
-    return found.model_validate_json(text, strict=True)
+    return found, {key: value for key, value in given.items() if key != "inject"}
 
 
-class FaultEntry(_Part):
-    """One fault of the scenario; its further keys are the fault's own parameters.
+class FaultEntry(Model):
+    """One fault of the scenario; its further keys are the fault's own parameters."""
 
-    Attributes:
-        at: Seconds after the drill's start.
-        lasts: Seconds until we take it back ourselves; None: until the drill ends.
-        fault: The fault, built from the keys that remain.
-    """
-
-    at: Seconds = Field(description="When it is injected, after the drill's start.")
-    lasts: Seconds | None = Field(
-        None, description="After this time we take it back; by default at the drill's end."
-    )
-    fault: Any
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or isinstance(value.get("fault"), Fault):
-            return value
-        own = {key: value[key] for key in ("at", "lasts") if key in value}
-        return own | {"fault": {key: value[key] for key in value if key not in own}}
-
-    @field_validator("fault", mode="before")
-    @classmethod
-    def _build(cls, value: Any) -> Any:
-        return _fault(dict(value)) if isinstance(value, dict) else value
+    at: Annotated[Seconds, Meta(description="When it is injected, after the drill's start.")]
+    lasts: Annotated[
+        Seconds | None,
+        Meta(description="After this time we take it back; by default at the drill's end."),
+    ] = None
+    fault: Annotated[Any, Flattened(_fault, keys=("inject",))]
 
     @property
     def breaks(self) -> Fault:
@@ -385,144 +371,148 @@ class FaultEntry(_Part):
         return fault
 
 
-class Report(_Part):
+class Report(Model):
     """Somebody speaks up: a customer's report, a stakeholder's question."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
-
-    at: Seconds = Field(description="When, after the drill's start.")
-    sender: Literal["customer", "stakeholder"] = Field(
-        "customer", alias="from", description="Who speaks up."
+    at: Annotated[Seconds, Meta(description="When, after the drill's start.")]
+    sender: Annotated[Literal["customer", "stakeholder"], Meta(description="Who speaks up.")] = (
+        msgspec.field(name="from", default="customer")
     )
-    text: Text = Field(description="What they say.")
+    text: Annotated[Text, Meta(description="What they say.")]
 
 
-class Scripted(_Part):
+class Scripted(Model):
     """Fixers by script: the same door and the same knowledge as people.
 
     The steps' vocabulary is in `gameday.scenarios.steps`; ``{{ unhealthy.api }}`` stands for
     the first slot of a service that `gameday sandbox ps` does not show as healthy.
     """
 
-    reaction: Seconds = Field(3.0, description="Seconds before each step.")
-    steps: list[ScriptStep] = Field(
-        min_length=1, max_length=100, description="What they do, in this order."
-    )
-    _steps: tuple[Step, ...] = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Parse once."""
-        self._steps = tuple(parse_step(text) for text in self.steps)
+    reaction: Annotated[Seconds, Meta(description="Seconds before each step.")] = 3.0
+    steps: Annotated[
+        list[Annotated[Text, _parses(parse_step)]],
+        Meta(min_length=1, max_length=100, description="What they do, in this order."),
+    ]
 
     @property
     def script(self) -> tuple[Step, ...]:
         """``steps``, parsed."""
-        return self._steps
+        return tuple(parse_step(text) for text in self.steps)
 
 
-class Fixers(_Part):
+class Fixers(Model):
     """Who responds. Without ``scripted``, people do; without any, the drill is a control."""
 
-    scripted: Scripted | None = Field(None, description="Fixers that follow a script.")
+    scripted: Annotated[Scripted | None, Meta(description="Fixers that follow a script.")] = None
 
 
-class Debrief(_Part):
+class Debrief(Model):
     """What the debrief asks beside its own questions."""
 
-    questions: list[Text] = Field(default=[], description="Questions for the discussion.")
+    questions: Annotated[list[Text], Meta(description="Questions for the discussion.")] = []
 
 
-class Scenario(_Part):
+class Scenario(Model):
     """A scenario: hypotheses, roles, faults, alerts and load against a sandbox."""
 
-    api_version: Literal["gameday/v1"] = Field(
-        alias="apiVersion", description="The format of this file: gameday/v1."
+    api_version: Annotated[
+        Literal["gameday/v1"], Meta(description="The format of this file: gameday/v1.")
+    ] = msgspec.field(name="apiVersion")
+    name: Annotated[Name, Meta(description="A short name, such as api-node-failure.")]
+    title: Annotated[Text, Meta(description="What happens, in a few words.")]
+    description: Annotated[str, Meta(description="What it is about, for those who prepare it.")] = (
+        ""
     )
-    name: Name = Field(description="A short name, such as api-node-failure.")
-    title: Text = Field(description="What happens, in a few words.")
-    description: str = Field("", description="What it is about, for those who prepare it.")
-    severity: str = Field(
-        "SEV-3", pattern=r"^(SEV-[0-5]|P[1-4])$", description="How bad it is: SEV-0 to 5, P1 to 4."
+    severity: Annotated[
+        Severity,
+        Meta(description="How bad it is: SEV-0 to 5, P1 to 4."),
+    ] = "SEV-3"
+    severity_scheme: Annotated[
+        Literal["SEV-0..5", "SEV-1..5", "P1..4"] | None,
+        Meta(description="Which scheme the severity is from, where it could be several."),
+    ] = None
+    incident_type: Annotated[
+        Literal[
+            "system-outage",
+            "performance-degradation",
+            "data",
+            "security",
+            "deployment",
+            "infrastructure",
+            "third-party",
+            "environmental",
+        ],
+        Meta(description="What sort of incident it is."),
+    ] = "system-outage"
+    objectives: Annotated[list[Text], Meta(description="What the drill is to find out.")] = []
+    duration: Annotated[
+        Seconds, Meta(gt=0, le=86_400, description="The hard stop: everything is put back.")
+    ] = DURATION
+    stabilise: Annotated[
+        Seconds,
+        Meta(
+            description="How long SLIs must stay inside their bounds to count as mitigated or restored."
+        ),
+    ] = STABILISE
+    sandbox: Annotated[SandboxChoice, Meta(description="Which cluster is broken.")]
+    roles: Annotated[
+        dict[Name, Text], Meta(description="Who takes part: automated, or a team.")
+    ] = {}
+    load: Annotated[
+        Load | None, Meta(description="Synthetic users; by default there are none.")
+    ] = None
+    slis: Annotated[dict[Identifier, Sli], Meta(min_length=1, description="What is measured.")]
+    steady_state: Annotated[
+        dict[Identifier, Bound],
+        Meta(min_length=1, description="Bounds that hold before the drill, and mean restored."),
+    ]
+    acceptable: Annotated[
+        dict[Identifier, Bound], Meta(description="Looser bounds that mean mitigated.")
+    ] = {}
+    hypotheses: Annotated[list[Hypothesis], Meta(description="What we believe.")] = []
+    alerts: Annotated[list[AlertRule], Meta(description="What pages, and when.")] = []
+    faults: Annotated[
+        list[FaultEntry],
+        Meta(
+            max_length=MOST_FAULTS, description="What gets broken, and when. None: a control drill."
+        ),
+    ] = []
+    reports: Annotated[
+        list[Report],
+        Meta(max_length=MOST_FAULTS, description="What customers and stakeholders say, and when."),
+    ] = []
+    fixers: Annotated[Fixers, Meta(description="Who responds.")] = msgspec.field(
+        default_factory=Fixers
     )
-    severity_scheme: Literal["SEV-0..5", "SEV-1..5", "P1..4"] | None = Field(
-        None, description="Which scheme the severity is from, where it could be several."
+    hints: Annotated[
+        list[Text], Meta(description="What fixers get when they ask for a hint, one at a time.")
+    ] = []
+    runbook: Annotated[
+        str | None, Meta(description="What the fixers may read; a file beside the scenario.")
+    ] = None
+    abort_when: Annotated[
+        list[Annotated[Rule, Meta(examples=["availability < 10% for 20s"])]],
+        Meta(description="Guard rails on SLIs: availability < 10% for 20s."),
+    ] = []
+    blast_radius: Annotated[BlastRadiusLimits, Meta(description="How far the drill may reach.")] = (
+        msgspec.field(default_factory=BlastRadiusLimits)
     )
-    incident_type: Literal[
-        "system-outage",
-        "performance-degradation",
-        "data",
-        "security",
-        "deployment",
-        "infrastructure",
-        "third-party",
-        "environmental",
-    ] = Field("system-outage", description="What sort of incident it is.")
-    objectives: list[Text] = Field(default=[], description="What the drill is to find out.")
-    duration: Seconds = Field(
-        180.0, gt=0, le=86_400, description="The hard stop: everything is put back."
+    debrief: Annotated[Debrief, Meta(description="What the debrief asks.")] = msgspec.field(
+        default_factory=Debrief
     )
-    stabilise: Seconds = Field(
-        5.0,
-        description="How long SLIs must stay inside their bounds to count as mitigated or restored.",
-    )
-    sandbox: SandboxChoice = Field(description="Which cluster is broken.")
-    roles: dict[Name, Text] = Field(default={}, description="Who takes part: automated, or a team.")
-    load: Load | None = Field(None, description="Synthetic users; by default there are none.")
-    slis: dict[Identifier, Sli] = Field(min_length=1, description="What is measured.")
-    steady_state: dict[Identifier, Bound] = Field(
-        min_length=1, description="Bounds that hold before the drill, and mean restored."
-    )
-    acceptable: dict[Identifier, Bound] = Field(
-        default={}, description="Looser bounds that mean mitigated."
-    )
-    hypotheses: list[Hypothesis] = Field(default=[], description="What we believe.")
-    alerts: list[AlertRule] = Field(default=[], description="What pages, and when.")
-    faults: list[FaultEntry] = Field(
-        default=[],
-        max_length=MOST_FAULTS,
-        description="What gets broken, and when. None: a control drill.",
-    )
-    reports: list[Report] = Field(
-        default=[],
-        max_length=MOST_FAULTS,
-        description="What customers and stakeholders say, and when.",
-    )
-    fixers: Fixers = Field(default_factory=Fixers, description="Who responds.")
-    hints: list[Text] = Field(
-        default=[], description="What fixers get when they ask for a hint, one at a time."
-    )
-    runbook: str | None = Field(
-        None, description="What the fixers may read; a file beside the scenario."
-    )
-    abort_when: list[Guard] = Field(
-        default=[], description="Guard rails on SLIs: availability < 10% for 20s."
-    )
-    blast_radius: BlastRadiusLimits = Field(
-        default_factory=BlastRadiusLimits, description="How far the drill may reach."
-    )
-    debrief: Debrief = Field(default_factory=Debrief, description="What the debrief asks.")
-    _steady: tuple[Comparison, ...] = PrivateAttr()
-    _acceptable: tuple[Comparison, ...] = PrivateAttr()
-    _guards: tuple[When, ...] = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Parse once."""
-        looser = self.steady_state | self.acceptable
-        self._steady = tuple(parse_bound(t, n) for n, t in self.steady_state.items())
-        self._acceptable = tuple(parse_bound(t, n) for n, t in looser.items())
-        self._guards = tuple(parse_when(text) for text in self.abort_when)
 
     @property
     def steady_bounds(self) -> tuple[Comparison, ...]:
         """``steady_state``, parsed: what must hold before the drill starts and defines "restored"."""
-        return self._steady
+        return tuple(parse_bound(text, name) for name, text in self.steady_state.items())
 
     @property
     def acceptable_bounds(self) -> tuple[Comparison, ...]:
         """``acceptable`` over ``steady_state``, parsed: defines "mitigated"."""
-        return self._acceptable
+        looser = self.steady_state | self.acceptable
+        return tuple(parse_bound(text, name) for name, text in looser.items())
 
     @property
     def guard_rails(self) -> tuple[When, ...]:
         """``abort_when``, parsed."""
-        return self._guards
+        return tuple(parse_when(text) for text in self.abort_when)

@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pydantic import BaseModel
+import msgspec
 
+from gameday.injectors.models import Model
 from gameday.injectors.registry import fault_class, known_kinds
 from gameday.injectors.sandbox.local.cluster import Cluster
 from gameday.injectors.units import show_duration, show_rate, show_share, show_size
@@ -114,8 +115,10 @@ def _finish(schema: dict[str, Any], title: str) -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": title} | schema
 
 
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    schema: dict[str, Any] = _tidy(model.model_json_schema())
+def _schema_of(model: type[Model]) -> dict[str, Any]:
+    whole = _tidy(msgspec.json.schema(model))
+    definitions: dict[str, Any] = whole["$defs"]
+    schema: dict[str, Any] = definitions.pop(model.__name__) | {"$defs": definitions}
     for name, rule in _RULES.items():
         if name in schema.get("$defs", {}):
             schema["$defs"][name] |= rule
@@ -123,7 +126,7 @@ def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _tidy(node: Any) -> Any:
-    """Without pydantic's titles, with prose for people and values as they are written in a file."""
+    """Without msgspec's titles, with prose for people and values as they are written in a file."""
     if isinstance(node, list):
         return [_tidy(one) for one in node]
     if not isinstance(node, dict):
@@ -136,6 +139,8 @@ def _tidy(node: Any) -> Any:
             tidied = _with_unit(tidied, unit, show)
     if tidied.get("default", 0) is None:
         del tidied["default"]
+    if tidied.get("required") == []:
+        del tidied["required"]
     return tidied
 
 
@@ -151,7 +156,7 @@ def _first_examples(node: dict[str, Any]) -> Iterable[Any]:
 def _with_unit(node: dict[str, Any], unit: dict[str, Any], show: _Show) -> dict[str, Any]:
     if isinstance(node.get("default"), int | float):
         node["default"] = show(node["default"]).replace(" ", "")
-    return node | unit if node.get("type") == "string" else node
+    return node | unit if node.get("type") in ("number", "integer") else node
 
 
 def _prose(text: str) -> str:

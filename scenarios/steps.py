@@ -19,12 +19,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
+from gameday.injectors.models import Misfit
 from gameday.injectors.sandbox.base import Slot
 from gameday.injectors.units import parse_duration
-from gameday.scenarios.misfit import Misfit
 from gameday.scenarios.source import nearest
 
 __all__ = [
@@ -99,6 +100,7 @@ class Until(msgspec.Struct, frozen=True):
 Step = Say | Restart | Drain | Scale | Execute | Wait | Until
 
 
+@lru_cache(512)
 def parse_step(text: str) -> Step:
     """The step that a line of the script asks for.
 

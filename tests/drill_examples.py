@@ -116,7 +116,7 @@ def scenario(**changes: object) -> Scenario:
         },
     }
     file.update(changes)
-    return Scenario.model_validate(file)
+    return Scenario.of(file)
 
 
 def journal(*happened: ev.Event) -> tuple[ev.Event, ...]:

@@ -58,7 +58,7 @@ def scenario(*, faults: int = 1, **changes: Any) -> Scenario:
         "steady_state": {"availability": ">= 99%"},
         "faults": [_KILL] * faults,
     }
-    return Scenario.model_validate(document | changes)
+    return Scenario.of(document | changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,7 +403,7 @@ def scenario(**changes: Any) -> Scenario:
         ],
         "alerts": [{"name": "Down", "when": "availability < 90% for 1s", "summary": "It is down."}],
     }
-    return Scenario.model_validate(base | changes)
+    return Scenario.of(base | changes)
 
 
 SERVICES = {"gateway": 1, "api": 2}

@@ -104,7 +104,7 @@ def test_links_are_a_group_for_each_pair_of_services() -> None:
         box = FakeSandbox({"gateway": 1, "api": 3}, ["gateway->api"])
         reach = await reach_of(box)
         assert reach.size("gateway->api") == 3
-        fault = fault_class("net.blackhole").model_validate({"target": {"link": "gateway->api"}})
+        fault = fault_class("net.blackhole").of({"target": {"link": "gateway->api"}})
         plan = [Planned(1.0, each, 9.0) for each in await fault.plan(box, Random(1))]
         with pytest.raises(Refused, match="3 of the 3 of gateway->api would be hit"):
             BlastRadius(parse_most("1 of 3")).check(plan, reach)

@@ -57,7 +57,7 @@ def bring_up(folder: Path, number: int = 0) -> LocalSandbox:
     assert me is not None
     up = partial(
         LocalSandbox.up,
-        Cluster.model_validate(CLUSTER),
+        Cluster.of(CLUSTER),
         ref,
         log_dir=folder,
         owners=[me],

@@ -234,7 +234,7 @@ def test_the_schema_describes_every_fault_and_every_key() -> None:
         name = value.get("$ref", "").rpartition("/")[2]
         assert (value | schema["$defs"].get(name, {})).get("description"), key
     text = json.dumps(schema)
-    for jargon in ("pydantic", "``", "\\n\\n", '"default": null'):
+    for jargon in ("msgspec", "``", "\\n\\n", '"default": null'):
         assert jargon not in text
 
 

@@ -49,7 +49,7 @@ FIRING = Message(
 )
 RESOLVED = msgspec.structs.replace(FIRING, status="resolved", summary="The drill has ended.")
 REPORT = Message("report", "report-1", "A customer says", "d-1", 1.0, summary="It is slow.")
-RULE = AlertRule.model_validate({"name": "Down", "at": "1s"} | ANSWERS)
+RULE = AlertRule.of({"name": "Down", "at": "1s"} | ANSWERS)
 
 
 def virtual(run: Any) -> float:

@@ -72,7 +72,7 @@ def test_version(terminal: Terminal) -> None:
 
 
 HEAVY = {
-    *("pydantic", "rich", "jinja2", "locust", "gevent", "aiohttp", "docker", "kubernetes"),
+    *("rich", "jinja2", "locust", "gevent", "aiohttp", "docker", "kubernetes"),
     *("yaml", "anyio", "msgspec", "h11", "prometheus_client", "asyncio", "ssl"),
 }
 FOR_DRILLS = {"locust", "gevent", "jinja2", "aiohttp", "rich", "docker", "kubernetes", "h11", "ssl"}

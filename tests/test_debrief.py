@@ -258,7 +258,7 @@ def test_the_proof_of_every_action_item_is_a_valid_hypothesis(name: str) -> None
         datetime.date.fromisoformat(item.due)
         if item.proof:
             (entry,) = yaml.safe_load(item.proof)
-            Hypothesis.model_validate(entry)
+            Hypothesis.of(entry)
 
 
 @EVERY
@@ -501,7 +501,7 @@ def test_a_page_that_fired_late_is_to_fire_sooner() -> None:
     assert item.title.startswith("Let ShopErrorBudgetBurn fire before users report")
     assert "ShopErrorBudgetBurn fired at 00:12.6" in item.why
     (entry,) = yaml.safe_load(item.proof)
-    assert Hypothesis.model_validate(entry).comparison.value == 2.0
+    assert Hypothesis.of(entry).comparison.value == 2.0
 
 
 @given(st.floats(0.1, 500.0))
@@ -511,7 +511,7 @@ def test_a_proof_is_never_what_this_drill_has_met(at: float) -> None:
     for item in of(example).action_items:
         if item.proof and "time_to_detect" in item.proof:
             (entry,) = yaml.safe_load(item.proof)
-            bound = Hypothesis.model_validate(entry).comparison
+            bound = Hypothesis.of(entry).comparison
             assert measured.low is not None
             assert not bound.holds(measured.low)
         elif "sooner" in item.id:

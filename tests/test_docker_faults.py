@@ -174,7 +174,7 @@ def make(kind: str, **parameters: object) -> Fault:
     slot = "front-1" if kind == "container.remove" else "back-1"
     target = {"link": "front->back-1"} if hits_links(found) else {"slot": slot}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
-    return found.model_validate(given)
+    return found.of(given)
 
 
 @pytest.mark.parametrize("kind", KINDS_HERE)

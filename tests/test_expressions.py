@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gameday.injectors.models import Misfit
 from gameday.injectors.sandbox.base import Slot
 from gameday.scenarios.expressions import (
     AllOf,
@@ -21,7 +22,6 @@ from gameday.scenarios.expressions import (
     parse_condition,
     parse_when,
 )
-from gameday.scenarios.misfit import Misfit
 from gameday.scenarios.steps import (
     VERBS,
     Drain,

@@ -352,7 +352,7 @@ async def test_a_pause_survives_whatever_happens_meanwhile(deeds: list[tuple[str
     """Whatever people and accidents do between inject and undo, no undo fails."""
     box = FakeSandbox({"gateway": 1, "api": 3}, ["gateway->api"], clock=(clock := FakeClock(5.0)))
     for kind in ("process.pause", "cpu.burn", "memory.hog", "disk.fill"):
-        fault = fault_class(kind).model_validate({"target": {"slot": "api-2"}})
+        fault = fault_class(kind).of({"target": {"slot": "api-2"}})
         box.start("api-2")
         (injection,) = await fault.plan(box, Random(7))
         await fault.inject(box, injection)

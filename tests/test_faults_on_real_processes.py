@@ -83,7 +83,7 @@ def box(
     assert me is not None
     up = partial(
         LocalSandbox.up,
-        Cluster.model_validate(CLUSTER),
+        Cluster.of(CLUSTER),
         ref,
         log_dir=folder,
         owners=[me],
@@ -102,7 +102,7 @@ def make(kind: str, **parameters: object) -> Fault:
     found = registry.fault_class(kind)
     target = {"link": "front->back-1"} if hits_links(found) else {"slot": "back-1"}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
-    return found.model_validate(given)
+    return found.of(given)
 
 
 HERE = [
@@ -453,7 +453,7 @@ def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attach
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("kind", ["process.kill", "process.pause"])
 def test_attached_processes_obey(kind: str, law: Law, attached: AttachedSandbox) -> None:
-    fault = registry.fault_class(kind).model_validate({"target": {"service": "little"}})
+    fault = registry.fault_class(kind).of({"target": {"service": "little"}})
     run(law, Trial(attached, fault, patience=30.0))
 
 

@@ -22,7 +22,7 @@ class Scene:
         self, *steps: str, reaction: float = 2.0, limit: float = 300.0, again: bool = False
     ) -> None:
         self.again = again
-        self.script = Scripted.model_validate({"reaction": f"{reaction}s", "steps": list(steps)})
+        self.script = Scripted.of({"reaction": f"{reaction}s", "steps": list(steps)})
         self.limit = limit
         self.said: list[tuple[float, str, str]] = []
         self.ended: float | None = None

@@ -29,7 +29,7 @@ BEHAVIOURS: dict[str, Talk] = {
 
 
 def make(address: str | None, **changes: object) -> tuple[Probe, list[Sample]]:
-    sli = Sli.model_validate({"every": "100ms", "timeout": "300ms", "address": address} | changes)
+    sli = Sli.of({"every": "100ms", "timeout": "300ms", "address": address} | changes)
     found = Addresses(FakeSandbox({"web": 1}), "web")
     start = anyio.current_time()
     return Probe("availability", sli, found, lambda: anyio.current_time() - start), []
@@ -166,7 +166,7 @@ def test_addresses_are_those_of_the_first_slot_that_is_not_drained() -> None:
         with pytest.raises(UsageError, match="listens nowhere"):
             found.of("web")  # the fake's slots have no address
         with pytest.raises(UsageError, match="listens nowhere"):
-            Probe("x", Sli.model_validate({"service": "web"}), found, anyio.current_time)
+            Probe("x", Sli.of({"service": "web"}), found, anyio.current_time)
 
     anyio.run(run)
 
@@ -176,7 +176,7 @@ def test_an_impossible_port_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="no address"):
         Probe(
             "x",
-            Sli.model_validate({"address": address}),
+            Sli.of({"address": address}),
             Addresses(FakeSandbox({"w": 1}), "w"),
             float,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,7 +139,7 @@ def test_excursions_agree_with_their_definition(
 
 
 def only(samples: list[Sample], text: str = ">= 99%", **sli: float | str) -> list[Excursion]:
-    measured = Sli(path="/", every=0.05, over=2.0).model_copy(update=sli)
+    measured = msgspec.structs.replace(Sli(path="/", every=0.05, over=2.0), **sli)
     return excursions(
         Track.of("availability", measured, samples), parse_bound(text, "availability")
     )

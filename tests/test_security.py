@@ -533,7 +533,7 @@ class _Scripts(HTMLParser):
 
 def _hostile_debrief() -> tuple[str, str, str]:
     example = drill_examples.EXAMPLES["node-failure"]()
-    scenario = example.scenario.model_copy(update={"title": HOSTILE, "description": HOSTILE})
+    scenario = msgspec.structs.replace(example.scenario, title=HOSTILE, description=HOSTILE)
     told = []
     for event in example.events:
         changed = {

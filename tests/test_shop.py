@@ -524,7 +524,7 @@ def test_the_journeys_run_under_plain_locust(shop: Shop, tmp_path: Path) -> None
 
 
 def test_the_declaration_is_one() -> None:
-    cluster = Cluster.model_validate(yaml.safe_load((SHOP / "shop.yaml").read_text()))
+    cluster = Cluster.of(yaml.safe_load((SHOP / "shop.yaml").read_text()))
     services = {name: (one.replicas, one.links) for name, one in cluster.services.items()}
     assert services == {"store": (1, []), "api": (3, ["store"]), "gateway": (1, ["api"])}
 

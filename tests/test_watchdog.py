@@ -547,7 +547,7 @@ async def test_it_is_light(scene: Scene) -> None:
         from gameday.injectors.sandbox import kinds
         for module in (*guard._PRELOADED, *(kinds.KINDS[kind].module for kind in kinds.KINDS)):
             importlib.import_module(module)
-        heavy = {"pydantic", "rich", "jinja2", "locust", "gevent", "aiohttp", "yaml", "click"}
+        heavy = {"rich", "jinja2", "locust", "gevent", "aiohttp", "yaml", "click"}
         sys.exit(len(heavy & set(sys.modules)))
     """
     done = await anyio.run_process([sys.executable, "-c", textwrap.dedent(script)], check=False)

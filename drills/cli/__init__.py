@@ -12,9 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from io import TextIOWrapper
-from types import ModuleType
 from typing import Any, NoReturn
 
 import click
@@ -23,7 +21,7 @@ from gameday._version import __version__
 from gameday.drills.places import any_open_drill
 from gameday.injectors.errors import GamedayError, StorageError
 
-__all__ = ["look_for_no_plugins", "main", "tell_own_fault"]
+__all__ = ["main", "tell_own_fault"]
 
 REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
 
@@ -133,25 +131,6 @@ class _Commands(click.Group):
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
-
-
-def look_for_no_plugins() -> None:
-    """Spare pydantic its search of every installed package for plugins of its own.
-
-    It stands for the module that searches, which imports more than the search itself costs.
-    What a later pydantic wants of that module beyond the search, the module itself answers.
-    """
-    name = "pydantic.plugin._loader"
-    searcher = ModuleType(name)
-
-    def from_the_module(attribute: str) -> Any:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        sys.modules.pop(name, None)
-        return getattr(import_module(name), attribute)
-
-    vars(searcher).update(get_plugins=tuple, __getattr__=from_the_module)
-    sys.modules.setdefault(name, searcher)
 
 
 def _say_what_is_outstanding(command: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gameday.drills.cli import completing, look_for_no_plugins, tell_own_fault
+from gameday.drills.cli import completing, tell_own_fault
 from gameday.drills.printable import printable
 from gameday.injectors.errors import UsageError
 
@@ -183,7 +183,6 @@ def _plan(
     restarts: Mapping[str, str],
     seed: int,
 ) -> tuple[Production, list[Planned]]:
-    look_for_no_plugins()
     import anyio
 
     from gameday.drills.production import plan_drill, produce

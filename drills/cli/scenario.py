@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gameday.drills.cli import completing, look_for_no_plugins
+from gameday.drills.cli import completing
 from gameday.drills.printable import printable
 from gameday.injectors.errors import ScenarioError
 
@@ -19,7 +19,6 @@ __all__ = ["catalog", "init", "schema", "validate"]
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of files that are fine.")
 def validate(files: tuple[str, ...], quiet: bool) -> None:
     """Check scenario FILES (or shipped scenarios, by name); nothing is started."""
-    look_for_no_plugins()
     from gameday.scenarios.catalog import find_scenario
     from gameday.scenarios.load import load_scenario
 

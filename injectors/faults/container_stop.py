@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Injection, Seconds, within
+from gameday.injectors.fault import Injection, Seconds
 from gameday.injectors.faults.process_kill import ProcessKill
+from gameday.injectors.models import Within
 from gameday.injectors.sandbox.base import Sandbox
-from gameday.injectors.units import show_duration
 
 
 class ContainerStop(ProcessKill, kind="container.stop"):
@@ -29,11 +29,8 @@ class ContainerStop(ProcessKill, kind="container.stop"):
     )
     grace: Annotated[
         Seconds,
-        within(0, 60, show_duration),
-        Field(
-            description="How long it may take to end, 0 to 1m; then it is killed.",
-            json_schema_extra={"default": "10s"},
-        ),
+        Within(0, 60),
+        Meta(description="How long it may take to end, 0 to 1m; then it is killed."),
     ] = 10.0
 
     async def inject(self, box: Sandbox, injection: Injection) -> None:

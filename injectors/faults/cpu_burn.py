@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
@@ -26,7 +26,7 @@ class CpuBurn(Fault, kind="cpu.burn"):
     target: SlotTarget
     workers: Annotated[
         int,
-        Field(ge=1, le=64, description="How many busy processes share the CPU with it, 1 to 64."),
+        Meta(ge=1, le=64, description="How many busy processes share the CPU with it, 1 to 64."),
     ] = 8
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.limit_fault import LimitFault
 
@@ -21,7 +21,7 @@ class CpuLimit(LimitFault, kind="cpu.limit", resource="cpu"):
     )
     cpus: Annotated[
         float,
-        Field(ge=0.01, le=64, description="How many CPUs, 0.01 to 64; 0.2 is a fifth of one."),
+        Meta(ge=0.01, le=64, description="How many CPUs, 0.01 to 64; 0.2 is a fifth of one."),
     ]
 
     def amount(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Bytes, Evidence, Fault, Injection, SlotTarget, within
+from gameday.injectors.fault import Bytes, Evidence, Fault, Injection, SlotTarget
+from gameday.injectors.models import Within
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import DeleteFile
 from gameday.injectors.units import show_size
@@ -23,8 +24,8 @@ class DiskFill(Fault, kind="disk.fill"):
     target: SlotTarget
     leave: Annotated[
         Bytes,
-        within(0, 1 << 40, show_size),
-        Field(description="How much stays free, 0 to 1TiB.", json_schema_extra={"default": "0B"}),
+        Within(0, 1 << 40),
+        Meta(description="How much stays free, 0 to 1TiB."),
     ] = 0
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.fault import Injection, SlotTarget
 from gameday.injectors.link_fault import NetworkFault
@@ -20,7 +20,7 @@ class DnsFail(NetworkFault, kind="dns.fail", toxic="dns"):
     excludes = ("dns.fail", "container.remove")
     target: SlotTarget
     refused: Annotated[
-        bool, Field(description="Refuse queries at once, instead of never answering them.")
+        bool, Meta(description="Refuse queries at once, instead of never answering them.")
     ] = False
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.fault import Evidence, Fault, FilePath, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
@@ -20,7 +20,7 @@ class FileCorrupt(Fault, kind="file.corrupt"):
     target: SlotTarget
     path: FilePath
     blocks: Annotated[
-        int, Field(ge=1, le=64, description="How many places of 16 bytes, 1 to 64.")
+        int, Meta(ge=1, le=64, description="How many places of 16 bytes, 1 to 64.")
     ] = 4
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

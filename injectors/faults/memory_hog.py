@@ -6,9 +6,10 @@ import math
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Bytes, Evidence, Fault, Injection, SlotTarget, within
+from gameday.injectors.fault import Bytes, Evidence, Fault, Injection, SlotTarget
+from gameday.injectors.models import Within
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import RestoreLimit, StartSlot
 from gameday.injectors.units import show_size
@@ -29,11 +30,8 @@ class MemoryHog(Fault, kind="memory.hog"):
     target: SlotTarget
     headroom: Annotated[
         Bytes,
-        within(0, 1 << 30, show_size),
-        Field(
-            description="What it may still allocate, 0 to 1GiB.",
-            json_schema_extra={"default": "4MiB"},
-        ),
+        Within(0, 1 << 30),
+        Meta(description="What it may still allocate, 0 to 1GiB."),
     ] = 4 << 20
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

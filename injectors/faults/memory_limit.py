@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Bytes, within
+from gameday.injectors.fault import Bytes
 from gameday.injectors.limit_fault import LimitFault
+from gameday.injectors.models import Within
 from gameday.injectors.units import show_size
 
 
@@ -24,8 +25,8 @@ class MemoryLimit(LimitFault, kind="memory.limit", resource="memory"):
     )
     size: Annotated[
         Bytes,
-        within(4 << 20, 1 << 40, show_size),
-        Field(description="How much, 4MiB to 1TiB; not less than it uses at that moment."),
+        Within(4 << 20, 1 << 40),
+        Meta(description="How much, 4MiB to 1TiB; not less than it uses at that moment."),
     ]
 
     def amount(self) -> float:

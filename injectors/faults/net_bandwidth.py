@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import BitsPerSecond, within
+from gameday.injectors.fault import BitsPerSecond
 from gameday.injectors.link_fault import LinkFault
-from gameday.injectors.units import show_rate
+from gameday.injectors.models import Within
 
 
 class NetBandwidth(LinkFault, kind="net.bandwidth", toxic="bandwidth"):
@@ -16,6 +16,6 @@ class NetBandwidth(LinkFault, kind="net.bandwidth", toxic="bandwidth"):
 
     rate: Annotated[
         BitsPerSecond,
-        within(1e3, 1e10, show_rate),
-        Field(description="How much may cross, 1kbit/s to 10Gbit/s."),
+        Within(1e3, 1e10),
+        Meta(description="How much may cross, 1kbit/s to 10Gbit/s."),
     ]

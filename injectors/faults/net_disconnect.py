@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.errors import UsageError
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
@@ -20,7 +20,7 @@ class NetDisconnect(Fault, kind="net.disconnect"):
     excludes = ("net.disconnect", "container.remove")
     target: SlotTarget
     network: Annotated[
-        str, Field(description="Which one, by its name or as the Compose file has it.")
+        str, Meta(description="Which one, by its name or as the Compose file has it.")
     ] = ""
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

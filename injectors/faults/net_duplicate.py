@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.fault import Share
 from gameday.injectors.link_fault import LinkFault
@@ -14,4 +14,4 @@ class NetDuplicate(LinkFault, kind="net.duplicate", toxic="duplicate"):
     """Deliver a share of the packets that cross a link twice, at random, in each direction."""
 
     needs = ("packets",)
-    share: Annotated[Share, Field(gt=0, description="How many of them: 10%.")]
+    share: Annotated[Share, Meta(gt=0, description="How many of them: 10%.")]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Seconds, within
+from gameday.injectors.fault import Seconds
 from gameday.injectors.link_fault import LinkFault
-from gameday.injectors.units import show_duration
+from gameday.injectors.models import Within
 
 
 class NetLatency(LinkFault, kind="net.latency", toxic="latency"):
@@ -16,14 +16,11 @@ class NetLatency(LinkFault, kind="net.latency", toxic="latency"):
 
     delay: Annotated[
         Seconds,
-        within(0.001, 60, show_duration),
-        Field(description="How much later it arrives, 1ms to 1m."),
+        Within(0.001, 60),
+        Meta(description="How much later it arrives, 1ms to 1m."),
     ]
     jitter: Annotated[
         Seconds,
-        within(0, 60, show_duration),
-        Field(
-            description="Up to this much more or less, drawn afresh each time, at most 1m.",
-            json_schema_extra={"default": "0s"},
-        ),
+        Within(0, 60),
+        Meta(description="Up to this much more or less, drawn afresh each time, at most 1m."),
     ] = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from gameday.injectors.link_fault import LinkFault
 
@@ -18,7 +18,7 @@ class NetPartition(LinkFault, kind="net.partition", toxic="partition"):
     excludes = ("net.partition", "net.blackhole", "net.reset")
     direction: Annotated[
         Literal["both", "forth", "back"],
-        Field(description="`forth`: only what goes from the link's first end to its second."),
+        Meta(description="`forth`: only what goes from the link's first end to its second."),
     ] = "both"
 
     def figures(self) -> dict[str, float]:

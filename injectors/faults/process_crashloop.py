@@ -5,9 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
-from gameday.injectors.fault import Evidence, Fault, Injection, Seconds, SlotTarget, within
+from gameday.injectors.fault import Evidence, Fault, Injection, Seconds, SlotTarget
+from gameday.injectors.models import Within
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import ClearHold
 from gameday.injectors.units import show_duration
@@ -31,11 +32,8 @@ class ProcessCrashloop(Fault, kind="process.crashloop"):
     target: SlotTarget
     uptime: Annotated[
         Seconds,
-        within(0.05, 60, show_duration),
-        Field(
-            description="How long each process lives before it crashes, 50ms to 1m.",
-            json_schema_extra={"default": "1s"},
-        ),
+        Within(0.05, 60),
+        Meta(description="How long each process lives before it crashes, 50ms to 1m."),
     ] = 1.0
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

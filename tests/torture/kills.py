@@ -510,11 +510,12 @@ def alive(pid: int) -> bool:
 
 
 def left() -> list[str]:
-    """Who lives, a zombie apart: stopped ones, too."""
+    """Who lives, a zombie apart: stopped ones, too. Anybody may end while we look."""
+    states = ((pid, stat(pid)[:1]) for pid in processes())
     return [
-        f"{stat(pid)[0]} {command(pid).replace(bytes(1), b' ').decode(errors='replace')[:160]}"
-        for pid in processes()
-        if alive(pid)
+        f"{state[0]} {command(pid).replace(bytes(1), b' ').decode(errors='replace')[:160]}"
+        for pid, state in states
+        if state and state[0] not in "ZX"
     ]
 
 

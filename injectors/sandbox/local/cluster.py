@@ -1,15 +1,15 @@
 """What a user declares: the services of a cluster, and which of them call which."""
 
-# Annotations are types here, not texts: pydantic would evaluate each one at every start.
+# Annotations are types here, not texts: each text would be evaluated at every start.
 
 import re
 import signal as signals
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from msgspec import Meta
 
-from gameday.injectors.fault import Bytes, Seconds, within
-from gameday.injectors.units import show_duration, show_size
+from gameday.injectors.fault import Bytes, Seconds
+from gameday.injectors.models import Check, Model, Within
 
 __all__ = ["Cluster", "Health", "Service", "links_order"]
 
@@ -51,50 +51,51 @@ def _variable(name: str) -> str:
     return name
 
 
-ServiceName = Annotated[str, AfterValidator(_service_name)]
-SignalName = Annotated[
-    str, AfterValidator(_signal), Field(examples=["SIGTERM", "SIGQUIT", "SIGHUP"])
-]
-FileName = Annotated[str, AfterValidator(_file_name)]
-VariableName = Annotated[str, AfterValidator(_variable)]
+ServiceName = Annotated[str, Check(_service_name)]
+SignalName = Annotated[str, Check(_signal), Meta(examples=["SIGTERM", "SIGQUIT", "SIGHUP"])]
+FileName = Annotated[str, Check(_file_name)]
+VariableName = Annotated[str, Check(_variable)]
 
 
-class Health(BaseModel, frozen=True, extra="forbid", defer_build=True):
+class Health(Model):
     """How to tell that a replica can do its work; exactly one of http, tcp and command."""
 
-    http: Annotated[str, Field(pattern="^/")] | None = Field(
-        None, description="A path of the slot's port that answers with a status below 400."
+    http: Annotated[
+        Annotated[str, Meta(pattern="^/")] | None,
+        Meta(description="A path of the slot's port that answers with a status below 400."),
+    ] = None
+    tcp: Annotated[
+        Literal[True] | None, Meta(description="The slot's port accepts connections.")
+    ] = None
+    command: Annotated[
+        Annotated[list[str], Meta(min_length=1)] | None,
+        Meta(
+            description="A command, with templates, that exits with 0. "
+            "It runs with the slot's environment, in the slot's folder."
+        ),
+    ] = None
+    every: Annotated[Seconds, Within(0.01, 3600), Meta(description="Time between two checks.")] = (
+        0.5
     )
-    tcp: Literal[True] | None = Field(None, description="The slot's port accepts connections.")
-    command: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None,
-        description="A command, with templates, that exits with 0. "
-        "It runs with the slot's environment, in the slot's folder.",
-    )
-    every: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
-        0.5, description="Time between two checks.", json_schema_extra={"default": "500ms"}
-    )
-    timeout: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
-        1.0,
-        description="A check that takes longer has failed.",
-        json_schema_extra={"default": "1s"},
-    )
-    start_within: Annotated[Seconds, within(0.01, 3600, show_duration)] = Field(
-        15.0,
-        description="A replica has to be healthy this soon after its start.",
-        json_schema_extra={"default": "15s"},
-    )
+    timeout: Annotated[
+        Seconds,
+        Within(0.01, 3600),
+        Meta(description="A check that takes longer has failed."),
+    ] = 1.0
+    start_within: Annotated[
+        Seconds,
+        Within(0.01, 3600),
+        Meta(description="A replica has to be healthy this soon after its start."),
+    ] = 15.0
 
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
+    def __post_init__(self) -> None:
         if sum(way is not None for way in (self.http, self.tcp, self.command)) != 1:
             raise ValueError(
                 "give exactly one of http, tcp and command, such as {http: /health} or {tcp: true}"
             )
-        return self
 
 
-class Service(BaseModel, frozen=True, extra="forbid", defer_build=True):
+class Service(Model):
     """One service: how to start a replica of it, how many there are, and what they call.
 
     Templates (Jinja) may stand in ``command``, in the values of ``environment``, in ``files``
@@ -103,59 +104,66 @@ class Service(BaseModel, frozen=True, extra="forbid", defer_build=True):
     ``slot``, ``address``, ``host`` and ``port``, one for each replica of order-db.
     """
 
-    command: list[str] = Field(
-        min_length=1,
-        description="Program and arguments, with templates. No shell; relative paths are found "
-        "from the slot's folder, so write {{ folder }}/serve.py for a file beside the YAML file.",
-        examples=[["{{ python }}", "{{ folder }}/api.py", "--port", "{{ port }}"]],
-    )
-    replicas: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="How many processes of it run."
-    )
-    environment: dict[VariableName, str] = Field(
-        default={},
-        description="Environment variables, with templates, on top of our own environment.",
-    )
-    files: dict[FileName, str] = Field(
-        default={},
-        description="Files, with templates, that are written into the slot's folder before each "
-        "start: nginx.conf, haproxy.cfg and the like. {{ data }}/nginx.conf is its path.",
-    )
-    protected: bool = Field(
-        False, description="Whether faults may never hit a replica of it, whatever a scenario says."
-    )
-    links: list[ServiceName] = Field(
-        default=[], description="Services that it calls; each way is a link that faults can hit."
-    )
-    health: Health | None = Field(
-        None, description="How to tell that a replica is healthy; left out: unknown."
-    )
-    reload: SignalName | None = Field(
-        None,
-        description="Sent to a replica after its files were written anew because what it "
-        "calls was scaled or drained.",
-    )
-    stop: SignalName = Field("SIGTERM", description="Asks a replica to stop.")
-    grace: Annotated[Seconds, within(0, 60, show_duration)] = Field(
-        3.0,
-        description="Time to stop in; then it is killed.",
-        json_schema_extra={"default": "3s"},
-    )
-    restart: Literal["never", "always"] = Field(
-        "never",
-        description="What happens when a replica dies: never leaves that to the fixers, "
-        "always starts it again after a pause that grows.",
-    )
-    owner: str = Field("", description="The team or role that owns it.")
-    tier: str = Field("", description="How much depends on it, in your own words.")
-    description: str = Field("", description="What it does, for people.")
+    command: Annotated[
+        list[str],
+        Meta(
+            min_length=1,
+            description="Program and arguments, with templates. No shell; relative paths are found "
+            "from the slot's folder, so write {{ folder }}/serve.py for a file beside the YAML file.",
+            examples=[["{{ python }}", "{{ folder }}/api.py", "--port", "{{ port }}"]],
+        ),
+    ]
+    replicas: Annotated[int, Meta(ge=1, le=100, description="How many processes of it run.")] = 1
+    environment: Annotated[
+        dict[VariableName, str],
+        Meta(description="Environment variables, with templates, on top of our own environment."),
+    ] = {}
+    files: Annotated[
+        dict[FileName, str],
+        Meta(
+            description="Files, with templates, that are written into the slot's folder before each "
+            "start: nginx.conf, haproxy.cfg and the like. {{ data }}/nginx.conf is its path."
+        ),
+    ] = {}
+    protected: Annotated[
+        bool,
+        Meta(description="Whether faults may never hit a replica of it, whatever a scenario says."),
+    ] = False
+    links: Annotated[
+        list[ServiceName],
+        Meta(description="Services that it calls; each way is a link that faults can hit."),
+    ] = []
+    health: Annotated[
+        Health | None, Meta(description="How to tell that a replica is healthy; left out: unknown.")
+    ] = None
+    reload: Annotated[
+        SignalName | None,
+        Meta(
+            description="Sent to a replica after its files were written anew because what it "
+            "calls was scaled or drained."
+        ),
+    ] = None
+    stop: Annotated[SignalName, Meta(description="Asks a replica to stop.")] = "SIGTERM"
+    grace: Annotated[
+        Seconds,
+        Within(0, 60),
+        Meta(description="Time to stop in; then it is killed."),
+    ] = 3.0
+    restart: Annotated[
+        Literal["never", "always"],
+        Meta(
+            description="What happens when a replica dies: never leaves that to the fixers, "
+            "always starts it again after a pause that grows."
+        ),
+    ] = "never"
+    owner: Annotated[str, Meta(description="The team or role that owns it.")] = ""
+    tier: Annotated[str, Meta(description="How much depends on it, in your own words.")] = ""
+    description: Annotated[str, Meta(description="What it does, for people.")] = ""
 
-    @model_validator(mode="after")
-    def _links_once(self) -> Self:
+    def __post_init__(self) -> None:
         twice = sorted({name for name in self.links if self.links.count(name) > 1})
         if twice:
             raise ValueError(f"links names {', '.join(twice)} more than once")
-        return self
 
 
 def links_order(links: dict[str, list[str]]) -> list[str]:
@@ -184,23 +192,24 @@ def links_order(links: dict[str, list[str]]) -> list[str]:
     return order
 
 
-class Cluster(BaseModel, frozen=True, extra="forbid", defer_build=True):
+class Cluster(Model):
     """A cluster of real processes on this machine."""
 
-    name: ServiceName = Field(description="What the cluster is called.")
-    description: str = Field("", description="What it is, for people.")
-    entry: str | None = Field(
-        None, description="The service that users reach: probes and load go there."
-    )
-    disk: Annotated[Bytes, within(_SMALLEST_DISK, 1 << 40, show_size)] = Field(
-        64 << 20,
-        description="Size of each replica's folder, where the machine permits sized disks.",
-        json_schema_extra={"default": "64MiB"},
-    )
-    services: dict[ServiceName, Service] = Field(min_length=1, description="The services by name.")
+    name: Annotated[ServiceName, Meta(description="What the cluster is called.")]
+    description: Annotated[str, Meta(description="What it is, for people.")] = ""
+    entry: Annotated[
+        str | None, Meta(description="The service that users reach: probes and load go there.")
+    ] = None
+    disk: Annotated[
+        Bytes,
+        Within(_SMALLEST_DISK, 1 << 40),
+        Meta(description="Size of each replica's folder, where the machine permits sized disks."),
+    ] = 64 << 20
+    services: Annotated[
+        dict[ServiceName, Service], Meta(min_length=1, description="The services by name.")
+    ]
 
-    @model_validator(mode="after")
-    def _names_meet(self) -> Self:
+    def __post_init__(self) -> None:
         known = ", ".join(self.services)
         for name, service in self.services.items():
             for other in service.links:
@@ -211,4 +220,3 @@ class Cluster(BaseModel, frozen=True, extra="forbid", defer_build=True):
         if self.entry is not None and self.entry not in self.services:
             raise ValueError(f"entry names {self.entry!r}, which is no service; there are: {known}")
         links_order({name: service.links for name, service in self.services.items()})
-        return self

@@ -73,7 +73,7 @@ SPEC = "spec.json"
 
 
 class HealthSpec(msgspec.Struct, frozen=True):
-    """`cluster.Health`, for the supervisor, which does without pydantic."""
+    """`cluster.Health`, for the supervisor, which starts without what reads a declaration."""
 
     http: str | None = None
     tcp: bool = False
