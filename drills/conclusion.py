@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
-from gameday.drills.durable import replace_file, storage_hint
+from gameday.drills.durable import replace_file, storage_hint, sync_directory
 from gameday.drills.folder import DrillFolder
 from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import SANDBOX, read_undo_log
@@ -176,19 +177,27 @@ def write_debrief(folder: DrillFolder, found: Conclusion, *, names: bool = False
     Raises:
         StorageError: if the folder cannot be written.
     """
-    failure: StorageError | None = None
-    for form, text in _render(found, FORMS, names):
-        path = folder.junit if form == "junit" else folder.debrief(form)
+    files = {
+        folder.junit if form == "junit" else folder.debrief(form): text
+        for form, text in _render(found, FORMS, names)
+    }
+    failed: list[tuple[Path, OSError]] = []
+    for path, text in files.items():
         try:
-            replace_file(path, text.encode())
+            replace_file(path, text.encode(), sync=False)
         except OSError as error:
-            failure = failure or StorageError(
-                f"the debrief {path} cannot be written: {error.strerror}",
-                hint=f"{storage_hint(error).split(',')[0]}; "
-                f"`gameday debrief {folder.id}` then writes it.",
-            )
-    if failure is not None:
-        raise failure
+            failed.append((path, error))
+    try:
+        sync_directory(folder.path)
+    except OSError as error:
+        failed.append((folder.path, error))
+    if failed:
+        path, first = failed[0]
+        raise StorageError(
+            f"the debrief {path} cannot be written: {first.strerror}",
+            hint=f"{storage_hint(first).split(',')[0]}; "
+            f"`gameday debrief {folder.id}` then writes it.",
+        )
 
 
 def conclude(folder: DrillFolder, *, names: bool = False) -> Conclusion:

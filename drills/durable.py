@@ -97,8 +97,10 @@ def append(fd: int, line: bytes) -> None:
         raise
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a small file so that any reader, at any instant, sees the old one or the new one.
+
+    Without ``sync`` the caller has `sync_directory` follow, once for several files.
 
     Raises:
         OSError: if it cannot be written.
@@ -115,7 +117,8 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
     finally:
         os.close(fd)
-    sync_directory(path.parent)
+    if sync:
+        sync_directory(path.parent)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -71,7 +71,7 @@ def debrief(
         counted=score.counted,
         zero=case.zero,
     )
-    return clean_document(document, Debrief)
+    return clean_document(document)
 
 
 def _facts(case: Case) -> DrillFacts:

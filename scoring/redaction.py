@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -48,18 +49,28 @@ def clean(text: str) -> str:
     return "".join(map(_visible, _ESCAPES.sub("", text.replace("\r\n", "\n"))))
 
 
-def clean_document(document: T, kind: type[T]) -> T:
+def clean_document(document: T) -> T:
     """A struct with every text in it cleaned."""
-    return msgspec.convert(_walk(msgspec.to_builtins(document, enc_hook=str), clean), kind)
+    cleaned: T = _walk(document, clean)
+    return cleaned
 
 
 def _walk(value: Any, change: Callable[[str], str]) -> Any:
+    """The same with every text in it changed; words of a closed set are none."""
+    if isinstance(value, enum.Enum):
+        return value
     if isinstance(value, str):
         return change(value)
-    if isinstance(value, dict):
-        return {_walk(key, change): _walk(inner, change) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_walk(inner, change) for inner in value]
+    if isinstance(value, msgspec.Struct):
+        fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
+        return msgspec.structs.replace(value, **{name: _walk(one, change) for name, one in fields})
+    if isinstance(value, Mapping):
+        return {_walk(key, change): _walk(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_walk(one, change) for one in value]
+    if isinstance(value, tuple):
+        inner = [_walk(one, change) for one in value]
+        return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
     return value
 
 

@@ -317,7 +317,7 @@ def _pictures(draw: st.DrawFn) -> Picture:
 def test_marks_stay_inside_and_labels_never_overlap(picture: Picture, width: int) -> None:
     from gameday.scoring.redaction import clean_document
 
-    picture = clean_document(picture, Picture)
+    picture = clean_document(picture)
     root = ET.fromstring(svg(picture, width=width))
     _, _, w, h = map(float, root.attrib["viewBox"].split())
     space = "{http://www.w3.org/2000/svg}"

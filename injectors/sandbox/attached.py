@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def _command(pid: int) -> tuple[str, ...]:
 
 def _comm(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+        with open(f"/proc/{pid}/comm", "rb") as file:  # noqa: PTH123 - in loops over /proc
+            return file.read().decode(errors="replace").rstrip("\n")
     except OSError:
         return ""
 
@@ -115,16 +116,20 @@ def _ancestors() -> set[int]:
     return found
 
 
-def _guards(pid: int) -> bool:
+def _guards(command: Sequence[str]) -> bool:
     """A drill's watchdog: whoever searches for a Python program does not mean it."""
-    return _WATCHDOG in _command(pid)
+    return _WATCHDOG in command
 
 
-def _matching(fits: Callable[[int], bool]) -> list[ProcessId]:
-    """Processes of ours that fit, oldest first; of a process and its descendants only the first."""
+def _candidates() -> dict[int, tuple[str, ...]]:
+    """Processes of ours that somebody could mean, with their commands; the kernel's have none."""
     ourselves = _ancestors()
-    fitting = [p for p in process.processes() if p not in ourselves and _is_ours(p) and fits(p)]
-    fitting = [p for p in fitting if not _guards(p)]
+    seen = ((p, _command(p)) for p in process.processes() if p not in ourselves and _is_ours(p))
+    return {pid: command for pid, command in seen if command[0] and not _guards(command)}
+
+
+def _oldest_first(fitting: Iterable[int]) -> list[ProcessId]:
+    """Those that live, oldest first; of a process and its descendants only the first."""
     stats = {pid: stat for pid in fitting if (stat := process.read_stat(pid)) is not None}
     alive = [stat for stat in stats.values() if stat.state not in "ZXx"]
     roots = [stat for stat in alive if stat.parent not in stats]
@@ -135,15 +140,18 @@ def _matching(fits: Callable[[int], bool]) -> list[ProcessId]:
 
 
 def _search(text: str) -> list[ProcessId]:
-    def named(pid: int) -> bool:
-        return text in (_comm(pid), os.path.basename(_command(pid)[0]))  # noqa: PTH119 - as above
-
     try:
         pattern = re.compile(text)
     except re.error as error:
         raise UsageError(f"{text!r} is not a pattern: {error}") from None
-    return _matching(named) or _matching(
-        lambda pid: pattern.search(" ".join(_command(pid))) is not None
+    commands = _candidates()
+    named = _oldest_first(
+        pid
+        for pid, command in commands.items()
+        if text in (os.path.basename(command[0]), _comm(pid))  # noqa: PTH119 - in a loop over /proc
+    )
+    return named or _oldest_first(
+        pid for pid, command in commands.items() if pattern.search(" ".join(command)) is not None
     )
 
 
@@ -193,7 +201,7 @@ def _vital(pid: int) -> str:
         return "is Gameday itself"
     if pid in _ancestors():
         return "runs Gameday: it started the shell or program that runs this drill"
-    if _guards(pid):
+    if _guards(_command(pid)):
         return "is the watchdog of a drill"
     try:
         os.kill(pid, 0)
@@ -345,7 +353,8 @@ class AttachedSandbox(Sandbox):
         if not found and one.search:
             found = _search(one.search)
         elif not found:
-            found = _matching(lambda pid: _command(pid) == one.command)
+            same = (pid for pid, command in _candidates().items() if command == one.command)
+            found = _oldest_first(same)
         if not found:
             return None
         self._now[name] = min(found, key=lambda who: (who.started, who.pid))
