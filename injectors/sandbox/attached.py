@@ -84,19 +84,12 @@ class _HowItRuns(msgspec.Struct):
 
 
 def _command(pid: int) -> tuple[str, ...]:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - in loops over /proc
-            return tuple(file.read().decode(errors="replace").rstrip("\0").split("\0"))
-    except OSError:
-        return ("",)
+    text = process.read_proc(f"/proc/{pid}/cmdline")
+    return tuple(text.decode(errors="replace").rstrip("\0").split("\0"))
 
 
 def _comm(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", "rb") as file:  # noqa: PTH123 - in loops over /proc
-            return file.read().decode(errors="replace").rstrip("\n")
-    except OSError:
-        return ""
+    return process.read_proc(f"/proc/{pid}/comm").decode(errors="replace").rstrip("\n")
 
 
 def _is_ours(pid: int) -> bool:

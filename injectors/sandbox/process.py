@@ -31,6 +31,7 @@ __all__ = [
     "is_stopped",
     "process_id",
     "processes",
+    "read_proc",
     "read_stat",
     "set_affinity",
     "signal_process",
@@ -45,6 +46,7 @@ _DEAD = "ZXx"
 _STOPPED = "Tt"
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD, of the flags in proc(5)
 _EXEC_TRIES, _EXEC_PAUSE = 4, 0.0005
+_PART = 4096
 
 
 class Stat(msgspec.Struct, frozen=True):
@@ -73,11 +75,30 @@ def boot_id() -> str:
         return ""
 
 
-def _parse_stat(pid: int, path: str) -> Stat | None:
+def read_proc(path: str) -> bytes:
+    """A file under ``/proc``; empty where it is gone or not for us.
+
+    By plain calls: an object of Python's for each file would be most of the cost where every
+    process is looked at.
+    """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a third of pathlib's cost, in loops over /proc
-            text = file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
+        return b""
+    try:
+        text = b""
+        while part := os.read(fd, _PART):
+            text += part
+        return text
+    except OSError:  # it ended meanwhile
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _parse_stat(pid: int, path: str) -> Stat | None:
+    text = read_proc(path)
+    if not text:
         return None
     fields = text[text.rindex(b")") + 2 :].split()
     return Stat(
@@ -119,9 +140,8 @@ def is_alive(process: ProcessId) -> bool:
 
 def is_kernel_thread(pid: int) -> bool:
     """Whether it is one of the kernel's own threads."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    text = read_proc(f"/proc/{pid}/stat")
+    if not text:
         return False
     flags = int(text[text.rindex(b")") + 2 :].split()[6])
     return bool(flags & _KERNEL_THREAD)
@@ -231,12 +251,7 @@ def _environment(pid: int) -> bytes:
     In the midst of its exec a process has none for a moment. Kernel threads never have one.
     """
     for _ in range(_EXEC_TRIES):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - in a loop over /proc
-                text = file.read()
-        except OSError:
-            return b""
-        if text:
+        if text := read_proc(f"/proc/{pid}/environ"):
             return text
         stat = read_stat(pid)
         if stat is None or stat.session == 0 or stat.state in _DEAD:
