@@ -49,6 +49,7 @@ class DrillFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.id = self.path.name
+        self._inbox: os.stat_result | None = None  # as it was laid out, by us
 
     def __repr__(self) -> str:
         return f"DrillFolder({str(self.path)!r})"
@@ -158,12 +159,30 @@ class DrillFolder:
             return False
         return True
 
+    def check_inbox(self) -> None:
+        """Whether the inbox is the one that was laid out: only there people are heard.
+
+        Raises:
+            StorageError: if somebody removed or replaced it.
+        """
+        try:
+            found = self.inbox.stat(follow_symlinks=False)
+            there = self._inbox is None or os.path.samestat(found, self._inbox)
+        except OSError:
+            there = False
+        if not there:
+            raise StorageError(
+                f"{self.inbox} was removed or replaced; nobody could be heard, so the drill ends",
+                hint="Leave the drill's folder alone while it runs.",
+            )
+
     def _lay_out(self) -> None:
         self.logs.mkdir(mode=0o700)
         for path in (self.inbox, self.recovery):
             fd = open_append(path)
             set_aside(fd, _SMALL_RESERVE)
             os.close(fd)
+        self._inbox = self.inbox.stat()
         fd = open_append(self.reserve)
         try:
             os.posix_fallocate(fd, 0, _RESERVE)

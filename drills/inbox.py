@@ -155,8 +155,7 @@ async def tail(folder: DrillFolder) -> AsyncIterator[Heard | Garbled]:
             found = lines.read()
             for line in found:
                 yield _hear(line)
-            if not found:
-                await anyio.sleep(_POLL)
+            await anyio.sleep(_POLL if lines.at_end else 0)
     finally:
         lines.close()
 
@@ -168,6 +167,7 @@ class _Lines:
         self._path = path
         self._rest = b""
         self._skipping = False
+        self.at_end = False
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -181,6 +181,7 @@ class _Lines:
             data = os.read(self._fd, _CHUNK)
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error.strerror}") from None
+        self.at_end = len(data) < _CHUNK
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._skipping:
             lines[0], self._skipping = b"?", False

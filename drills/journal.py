@@ -24,7 +24,14 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from gameday.drills.durable import is_at, open_append, split_lines, storage_hint, sync_directory
+from gameday.drills.durable import (
+    is_at,
+    open_append,
+    replace_file,
+    split_lines,
+    storage_hint,
+    sync_directory,
+)
 from gameday.injectors.errors import StorageError, UsageError
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.writing import legible
@@ -157,10 +164,27 @@ class Journal:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        os.close(self._fd)
-        self._fd = -1
+        try:
+            self._restore()
+        finally:
+            os.close(self._fd)
+            self._fd = -1
         if self._durable < self._accepted:
             raise self._failed(None)
+
+    def _restore(self) -> None:
+        """What was written stays the record: where somebody took the file away, it is put back.
+
+        Where the whole folder is gone, there is nowhere to put it.
+        """
+        if is_at(self._fd, self.path, self._written):
+            return
+        try:
+            replace_file(self.path, os.pread(self._fd, os.fstat(self._fd).st_size, 0))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._failed(error) from None
 
     def _wait_durable(self, target: int) -> None:
         with self._changed:

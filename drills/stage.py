@@ -402,11 +402,7 @@ class _Play:
         self.log.check_there()
         self.journal.check_there()
         self.lock.check_there()
-        if not self.folder.inbox.exists():
-            raise StorageError(
-                f"{self.folder.inbox} was removed; nobody could be heard, so the drill ends",
-                hint="Leave the drill's folder alone while it runs.",
-            )
+        self.folder.check_inbox()
 
     async def _draw(self, runner: Runner) -> None:
         self.view.watch(runner.monitor.values)

@@ -100,7 +100,7 @@ def service(folder: Path, **more: Any) -> Service:
         "grace": 1.0,
         "reload": "HUP",
     }
-    return Service(**fields | more)
+    return Service.of(fields | more)
 
 
 def small(folder: Path, **more: Any) -> Cluster:
@@ -612,7 +612,7 @@ def find_command(word: str) -> list[int]:
 
 
 def failing(folder: Path, **fields: Any) -> SandboxError:
-    cluster = Cluster(name="bad", services={"good": service(folder), "bad": Service(**fields)})
+    cluster = Cluster(name="bad", services={"good": service(folder), "bad": Service.of(fields)})
     ref = LocalSandbox.plan_ref(None, f"gameday-test{os.getpid()}-{next(_numbers)}")
     me = process.process_id(os.getpid())
     assert me is not None

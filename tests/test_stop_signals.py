@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -209,6 +211,49 @@ def test_a_drill_whose_files_are_removed_ends(terminal: Terminal, file: str) -> 
         (run.folder.path / file).unlink()
     assert run.wait() in (2, 4), run.said()  # 2: without a journal there is nothing to judge
     assert not read_undo_log(run.folder.undo, run.folder.recovery).outstanding
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("file", ["inbox.jsonl", "journal.jsonl"])
+def test_a_drill_whose_files_are_replaced_ends_and_keeps_its_record(
+    terminal: Terminal, file: str
+) -> None:
+    """As ``sed -i`` and programs that synchronise folders do it."""
+    run = started(terminal)
+    assert run.folder is not None
+    path = run.folder.path / file
+    shutil.copy(path, f"{path}.copy")
+    Path(f"{path}.copy").replace(path)
+    assert run.wait() == 4, run.said()
+    assert f"{file} was removed or replaced" in run.said()
+    assert isinstance(run.events()[-1], events.DrillEnded)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("verb", ["abort", "stop-all"])
+def test_what_is_said_before_it_shows_is_heeded(terminal: Terminal, verb: str) -> None:
+    """Into an inbox that was replaced just now, nobody looks any more."""
+    run = started(terminal)
+    assert run.folder is not None
+    inbox = run.folder.inbox
+    inbox.unlink()
+    os.mkfifo(inbox)
+    begun = time.monotonic()
+    terminal.say(verb)
+    assert run.wait() == 4, run.said()
+    assert time.monotonic() - begun < 8.0
+
+
+@pytest.mark.sandbox
+def test_junk_in_the_inbox_does_not_drown_an_abort(terminal: Terminal) -> None:
+    run = started(terminal)
+    assert run.folder is not None
+    with run.folder.inbox.open("ab") as file:
+        file.write(b"x" * (50 << 20))
+    begun = time.monotonic()
+    terminal.say("abort")
+    assert run.wait() == 4, run.said()
+    assert time.monotonic() - begun < 8.0
 
 
 @pytest.mark.sandbox

@@ -95,7 +95,7 @@ class Drill:
     def __init__(self, seed: int, containers: Containers, folder: Path) -> None:
         rng = random.Random(seed)
         self.seed = seed
-        self.fault = list(FAULTS)[seed % len(FAULTS)]
+        self.fault = list(FAULTS)[(seed + seed // len(ENDINGS)) % len(FAULTS)]
         self.ending = ENDINGS[seed % len(ENDINGS)]
         self.instant = rng.choice(INSTANTS)
         self.delay = rng.choice((0.0, rng.uniform(0.0, 0.02), rng.uniform(0.0, 0.3)))

@@ -80,6 +80,7 @@ ENDINGS = (
     "watchdog SIGKILL",
     "watchdog frozen",
     "supervisor SIGKILL",
+    "supervisor frozen, runner SIGKILL",
     "watchdog and supervisor SIGKILL",
     "runner and supervisor SIGKILL",
     "runner and watchdog SIGKILL",
@@ -97,6 +98,13 @@ BOTH = {
     "watchdog frozen, runner SIGKILL",
 }
 """Where nobody is left who could put anything back; judged after `gameday recover`."""
+WATCHED = (
+    "runner SIGKILL",
+    "runner frozen",
+    "runner and supervisor",
+    "supervisor frozen",
+)
+"""Where the watchdog alone puts everything back, and has 2 s for it."""
 INSTANTS = ("at any time", "while starting", "armed", "injected", "undoing")
 
 FIXERS = 'fixers: {scripted: {reaction: 300ms, steps: [ack, "restart back-1"]}}\n'
@@ -114,7 +122,8 @@ class Job:
 
 
 def job(seed: int) -> Job:
-    """The drill of that seed. Consecutive seeds go through every fault, and every ending."""
+    """The drill of that seed. Consecutive seeds go through every fault and every ending, and in
+    the end through every pair of them."""
     rng = random.Random(seed)
     instant = rng.choice(INSTANTS)
     delay = {"at any time": rng.uniform(0.0, 4.0), "while starting": rng.uniform(0.0, 1.2)}.get(
@@ -122,7 +131,7 @@ def job(seed: int) -> Job:
     )
     return Job(
         seed=seed,
-        fault=list(FAULTS)[seed % len(FAULTS)],
+        fault=list(FAULTS)[(seed + seed // len(ENDINGS)) % len(FAULTS)],
         ending=ENDINGS[seed % len(ENDINGS)],
         instant=instant,
         delay=delay,
@@ -176,7 +185,7 @@ class Inside:
         self._await_quiet()
         after = world(self.root)
         self.found.wrong += [f"left over: {each}" for each in sorted(after - before)]
-        self.found.wrong += [f"missing: {each}" for each in sorted(before - after)]
+        self.found.wrong += [f"missing: {each}" for each in sorted(before - after) if ours(each)]
         self.found.wrong += [f"left over: control group {each}" for each in self._groups()]
         self.found.wrong += [f"left over: {each}" for each in self._elsewhere()]
         self._judge_record()
@@ -274,6 +283,11 @@ class Inside:
             self.clock.write_text(str(random.Random(self.job.seed).choice((DAY, -DAY))))
         elif ending.startswith("watchdog frozen"):
             self._freeze_watchdog(target)
+        elif ending.startswith("supervisor frozen"):
+            for victim in self._victims("supervisor", target):
+                kill(victim, signal.SIGSTOP)
+            struck = time.monotonic()
+            kill(target, signal.SIGKILL)
         else:
             if ending.startswith("undo log removed") and folder is not None:
                 folder.undo.unlink(missing_ok=True)
@@ -344,7 +358,7 @@ class Inside:
             return
         if patient:
             self.found.undone_after -= FROZEN
-        watched = self.job.ending.startswith(("runner SIGKILL", "runner frozen", "runner and sup"))
+        watched = self.job.ending.startswith(WATCHED)
         if watched and self.found.undone_after > PROMISED:
             self.found.wrong.append(f"undone only after {self.found.undone_after:.2f} s")
 
@@ -473,6 +487,16 @@ def world(root: Path) -> set[str]:
     )
     found |= {f"shared memory: {name}" for name in os.listdir("/dev/shm")}  # noqa: PTH208
     return {each for each in found if not allowed.match(each)}
+
+
+def ours(missing: str) -> bool:
+    """Whether what is missing was the drill's to lose.
+
+    A mount that came with the namespace goes from it, too, when somebody outside removes the
+    folder on which it is mounted.
+    """
+    kind, _, path = missing.partition(": ")
+    return kind != "mount" or Path(path).exists()
 
 
 def read(path: str) -> str:
@@ -648,7 +672,7 @@ def result(found: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]
         for each in found
         if each["undone_after"] is not None
         and each["outstanding"]
-        and each["ending"].startswith(("runner SIGKILL", "runner frozen", "runner and supervisor"))
+        and each["ending"].startswith(WATCHED)
     )
     return {
         "drills": len(found),

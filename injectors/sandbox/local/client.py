@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import signal
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import anyio
 import msgspec
 
 from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
+from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.local import orders
 from gameday.injectors.sandbox.local.orders import Answer, Order
@@ -23,6 +25,8 @@ __all__ = ["Client"]
 
 A = TypeVar("A", bound=Answer)
 
+_SILENT = 0.2
+"""Seconds without a word, after which we look whether the supervisor was stopped."""
 _GONE = {errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.EPIPE}
 _encode = msgspec.json.Encoder().encode
 _answers = msgspec.json.Decoder(Answer)
@@ -40,6 +44,19 @@ def _refuse_stranger(peer: socket.socket) -> None:
     if uid not in (os.geteuid(), 0):
         peer.close()
         raise SandboxError(f"another user (uid {uid}) answers in the sandbox's place")
+
+
+def _wake(peer: socket.socket) -> None:
+    """Let a supervisor that somebody stopped go on: everything is put back through it.
+
+    No fault of ours stops a supervisor, so nothing is undone by that.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return
+    pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    supervisor = process.process_id(pid) if pid > 0 else None
+    if supervisor is not None and process.is_stopped(supervisor):
+        process.signal_process(supervisor, signal.SIGCONT)
 
 
 class Client:
@@ -131,7 +148,11 @@ class Client:
 
     async def _line(self, peer: socket.socket, rest: bytearray) -> bytes:
         while b"\n" not in rest:
-            await anyio.wait_readable(peer)
+            with anyio.move_on_after(_SILENT) as silence:
+                await anyio.wait_readable(peer)
+            if silence.cancelled_caught:
+                _wake(peer)
+                continue
             try:
                 data = peer.recv(65536)
             except ConnectionResetError:

@@ -119,6 +119,7 @@ class _Door:
         self._may = {os.geteuid(), 0, _unmapped()}
         self._up: asyncio.Task[None] | None = None
         listener.setblocking(False)
+        listener.listen(64)  # again: whoever connects is told our pid, not that of who began it
 
     def open(self) -> None:
         asyncio.get_running_loop().add_reader(self._listener, self._accept)

@@ -35,13 +35,6 @@ def _left(tag: str, recorded: list[ProcessId]) -> set[ProcessId]:
     return {*by_tag, *process.find_by_session(recorded)} - {process.process_id(os.getpid())}
 
 
-def _is_frozen(tag: str) -> bool:
-    """Whether the supervisor, the oldest process of all, is stopped and cannot hear us."""
-    everybody = process.find_by_environment("GAMEDAY_SANDBOX", tag)
-    oldest = min(everybody, key=lambda member: (member.started, member.pid), default=None)
-    return oldest is not None and process.is_stopped(oldest)
-
-
 async def tear_down(ref: SandboxRef) -> StepResult:
     """End the sandbox: ask its supervisor, then kill what is left, then clear away.
 
@@ -51,7 +44,7 @@ async def tear_down(ref: SandboxRef) -> StepResult:
     run, tag = Path(ref.address), ref.options["tag"]
     recorded = _recorded(run)
     existed = run.exists()
-    if existed and not _is_frozen(tag):
+    if existed:
         await Client(run).until_closed(orders.Down(), within=_POLITELY)
     killed = await _kill(tag, recorded)
     found = cgroups.Groups.find(tag)
