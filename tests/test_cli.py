@@ -672,3 +672,17 @@ def test_every_module_states_what_it_offers() -> None:
         ]
         for names in given:
             assert not [name for name in names if name.startswith("_")], (package, path)
+
+
+def test_ctrl_c_in_the_midst_of_an_import_is_one_line() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith('gameday.drills'): raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from gameday.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "gameday: interrupted\n")

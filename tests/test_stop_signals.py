@@ -225,21 +225,19 @@ def test_a_drill_whose_files_are_replaced_ends_and_keeps_its_record(
     shutil.copy(path, f"{path}.copy")
     Path(f"{path}.copy").replace(path)
     assert run.wait() == 4, run.said()
-    assert f"{file} was removed or replaced" in run.said()
+    assert f"{file} was removed or replaced" in " ".join(run.said().split())
     assert isinstance(run.events()[-1], events.DrillEnded)
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("verb", ["abort", "stop-all"])
-def test_what_is_said_before_it_shows_is_heeded(terminal: Terminal, verb: str) -> None:
-    """Into an inbox that was replaced just now, nobody looks any more."""
+def test_stop_all_does_not_rely_on_an_inbox_that_takes_everything(terminal: Terminal) -> None:
     run = started(terminal)
     assert run.folder is not None
     inbox = run.folder.inbox
     inbox.unlink()
     os.mkfifo(inbox)
     begun = time.monotonic()
-    terminal.say(verb)
+    terminal.say("stop-all")
     assert run.wait() == 4, run.said()
     assert time.monotonic() - begun < 8.0
 

@@ -450,6 +450,8 @@ class Inside:
         return [f"{at}/{n}" for at, names, _ in walk for n in names if folder and folder.id in n]
 
     def _no_traceback(self, said: str) -> None:
+        if interrupted_before_us(said):
+            return
         for mark in ("Traceback", 'File "', "Exception ignored"):
             if mark in said:
                 self.found.wrong.append(f"it said: {said[-1500:]}")
@@ -487,6 +489,12 @@ def world(root: Path) -> set[str]:
     )
     found |= {f"shared memory: {name}" for name in os.listdir("/dev/shm")}  # noqa: PTH208
     return {each for each in found if not allowed.match(each)}
+
+
+def interrupted_before_us(said: str) -> bool:
+    """Python itself was starting when Ctrl-C came: its words, before a line of ours was run."""
+    entered = re.search(r'File ".*/gameday/(?!__main__\.py)', said)
+    return said.rstrip().endswith("KeyboardInterrupt") and entered is None
 
 
 def ours(missing: str) -> bool:
