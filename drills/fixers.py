@@ -4,7 +4,8 @@ They wake when somebody would: a page is delivered, or a report comes in. They
 see alerts, reports, what others say, and `sandbox ps`; they act with the hands
 and speak through the inbox, each step after its reaction time. A person who was
 faster is not repeated. A page that fires after it was said to be over is a new
-call: they begin again, as on-call would.
+call: they begin again, as on-call would. What fires and is over again while the
+sandbox warms up is no call: their script is for the drill.
 """
 
 from __future__ import annotations
@@ -73,17 +74,25 @@ class Knowledge:
         self.firing: set[str] = set()
         self.call = Call()
         self._first = True
+        self._running = False
+        self._waiting: set[str] = set()
         self._old: set[str] = set()
 
     def observe(self, event: events.Event) -> None:
         """Take in what is public; nothing of the breaker's is."""
         match event:
+            case events.PhaseBegan():
+                self._running = self._running or event.phase == "running"
+                if self._running and self._waiting & self.firing:
+                    self.call.raised.set()
             case events.AlertFired():
                 self.firing.add(event.page)
             case events.AlertResolved():
                 self.firing.discard(event.page)
             case events.AlertDelivered():
-                if event.page not in self._old:
+                if not self._running:
+                    self._waiting.add(event.page)
+                elif event.page not in self._old:
                     self.call.raised.set()
             case events.Reported():
                 if self._first:  # later ones tell of what was already responded to

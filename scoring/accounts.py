@@ -25,6 +25,7 @@ from gameday.scoring.events import Said
 from gameday.scoring.narration import changed, spoken
 from gameday.scoring.render import figures
 from gameday.scoring.score import AlertScore, Incident, Instant, SliScore, State, Timing, Verdict
+from gameday.scoring.timings import FROM_IMPACT
 
 __all__ = ["TIMING_NAMES", "accounts", "causes", "measured", "reached", "verdict_counts"]
 
@@ -162,6 +163,8 @@ def _timing_table(case: Case, incident: Incident) -> Table:
         timing = incident.timings.get(name)
         if timing is None or _pointless(name, incident):
             continue
+        if timing.note == FROM_IMPACT:
+            first = "impact"
         begin, end = incident.instants.get(first), incident.instants.get(last)
         rows.append(
             (
@@ -488,7 +491,8 @@ def _timed(case: Case, timing: str, word: str) -> str:
     if found is None or found.state not in (State.MEASURED, State.CENSORED):
         return ""
     by = f", {found.source}" if found.source == "self-healed" else ""
-    return _sentence(figures.to_timing(word, found, since="after detection")) + by
+    since = "after impact" if found.note == FROM_IMPACT else "after detection"
+    return _sentence(figures.to_timing(word, found, since=since)) + by
 
 
 def _claims(case: Case, *verbs: str) -> list[Block]:

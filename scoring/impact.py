@@ -102,7 +102,8 @@ def sli_score(facts: Facts, track: Track, period: tuple[float, float] | None) ->
     """One SLI: its series for the picture, and when it was outside the steady state."""
     bounds = [b for b in facts.scenario.steady_bounds if b.name == track.name]
     found = [e for bound in bounds for e in excursions(track, bound, cut=facts.cut.at)]
-    counted = counted_points(track, *period) if period else []
+    # Windows that end after it still hold what was met in it.
+    counted = counted_points(track, period[0], period[1] + track.sli.over) if period else []
     towards = bounds[0] if bounds else _default_bound(track)
     return SliScore(
         name=track.name,

@@ -95,9 +95,19 @@ def _unknown_then(case: Case, incident: Incident) -> list[Cell]:
         lines.append(f"For another {length} the symptom was known and the cause was not.")
     elif "detect" in when and case.anyone:
         lines.append(
-            f"No diagnosis was recorded{which}: whether the cause was known, the journal does not say."
+            f"{_no_diagnosis(case, which)}: whether the cause was known, the journal does not say."
         )
     return lines
+
+
+def _no_diagnosis(case: Case, which: str = "") -> str:
+    """That none was recorded; or only one before there was anything to diagnose."""
+    noticed = [i.instants["detect"].low for i in case.impacts if "detect" in i.instants]
+    early = [said.at for said in case.verbs("identify") if said.at < min(noticed, default=0.0)]
+    if not early:
+        return f"No diagnosis was recorded{which}"
+    at = case.clock(early[-1])
+    return f"The only diagnosis{which} was recorded at {at}, before anything was noticed"
 
 
 def factors(case: Case) -> Section | None:
@@ -401,7 +411,7 @@ def _from_evidence(case: Case) -> list[str]:
         any("detect" in i.instants and "identify" not in i.instants for i in case.impacts)
         and case.anyone
     ):
-        asked.append("No diagnosis was recorded. How was it decided what to do?")
+        asked.append(f"{_no_diagnosis(case)}. How was it decided what to do?")
     if case.hints:
         asked.append("Which knowledge did the hints stand in for, and where does it belong?")
     if any(i.relapses for i in case.score.incidents):

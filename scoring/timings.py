@@ -13,9 +13,11 @@ from gameday.scoring.instants import instant, not_applicable, unknown
 from gameday.scoring.samples import Excursion, breaks
 from gameday.scoring.score import AlertScore, Incident, Instant, State, Timing
 
-__all__ = ["alert_score", "incident"]
+__all__ = ["FROM_IMPACT", "alert_score", "incident"]
 
 NOTICED_FIRST = "noticed first"
+FROM_IMPACT = "from impact"
+"""Counted from there, because it was over before it was detected."""
 NOTHING_TO_MITIGATE = "nothing to mitigate"
 HANDLED_AS_REAL = "it was handled as a real incident"
 OWN_UNDO = "our own undo of the fault"
@@ -274,7 +276,7 @@ def _to_acknowledge(facts: Facts, draft: Draft, at: dict[str, Instant]) -> Timin
 
 def _unacknowledged(facts: Facts, alert: AlertFacts, start: Instant) -> Timing:
     if alert.resolved is not None and alert.resolved < facts.cut.at:
-        return facts.cut.censored(start, alert.resolved, "the alert ended by itself")
+        return facts.cut.censored(start, alert.resolved, "the alert was over")
     return facts.cut.censored(start)
 
 
@@ -321,7 +323,7 @@ def _to_restore(facts: Facts, at: dict[str, Instant], mitigation: _Mitigation) -
         return facts.cut.censored(detect or at["impact"])
     early = detect is None or when.high < detect.low
     if early or when.source == "self-healed":
-        return facts.cut.measured(at["impact"], when, "from impact")
+        return facts.cut.measured(at["impact"], when, FROM_IMPACT)
     return facts.cut.measured(detect or at["impact"], when)
 
 

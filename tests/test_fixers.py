@@ -40,6 +40,7 @@ class Scene:
             async with anyio.create_task_group() as tasks:
                 if other is not None:
                     tasks.start_soon(other, self)
+                self.begin("running")
                 if alert:
                     self.page()
                 call = self.knowledge.call
@@ -47,6 +48,9 @@ class Scene:
                     await fixer.run()
                 await fixer.respond(call)
                 self.ended = self.clock.current_time()
+
+    def begin(self, phase: str) -> None:
+        self.knowledge.observe(events.PhaseBegan(at=0.0, phase=phase))
 
     def page(self, page: str = "A-1") -> None:
         self.knowledge.observe(
@@ -67,6 +71,33 @@ class Scene:
     @property
     def verbs(self) -> list[str]:
         return [verb for _, verb, _ in self.said]
+
+
+def _fire(knowledge: Knowledge, page: str) -> None:
+    knowledge.observe(
+        events.AlertFired(at=0.0, page=page, alert="A", tier="page", source="monitoring")
+    )
+    knowledge.observe(events.AlertDelivered(at=0.0, page=page, channel="terminal"))
+
+
+def test_what_is_over_before_the_drill_runs_is_no_call() -> None:
+    knowledge = Knowledge()
+    knowledge.observe(events.PhaseBegan(at=0.0, phase="steadying"))
+    _fire(knowledge, "A-1")
+    knowledge.observe(events.AlertResolved(at=0.0, page="A-1"))
+    knowledge.observe(events.PhaseBegan(at=0.0, phase="running"))
+    assert not knowledge.call.raised.is_set()
+    _fire(knowledge, "A-2")
+    assert knowledge.call.raised.is_set()
+
+
+def test_what_still_fires_when_the_drill_runs_is_a_call() -> None:
+    knowledge = Knowledge()
+    knowledge.observe(events.PhaseBegan(at=0.0, phase="steadying"))
+    _fire(knowledge, "A-1")
+    assert not knowledge.call.raised.is_set()
+    knowledge.observe(events.PhaseBegan(at=0.0, phase="running"))
+    assert knowledge.call.raised.is_set()
 
 
 def test_each_step_after_its_reaction_time() -> None:
