@@ -144,7 +144,10 @@ def _docker() -> Fact:
     from gameday.injectors.sandbox.docker.compose import Compose
     from gameday.injectors.sandbox.docker.engine import Engine, surroundings
 
-    engine = Engine(surroundings())
+    try:
+        engine = Engine(surroundings())
+    except GamedayError as error:
+        return Fact("Docker", False, error.message, "Scenarios on Docker are refused.", False)
     try:
         version = anyio.run(engine.call, "version")
         Compose.command()

@@ -182,7 +182,7 @@ class DockerSandbox(Sandbox):
                 Nothing is left then.
         """
         box = cls(ref)
-        marks = {"GAMEDAY_HELPER": box.tag, **box.where}
+        marks = {"GAMEDAY_HELPER": box.tag, **box.engine.environment}
         every = [*files, *_changed(environment or {}, log_dir)]
         compose = Compose(box.project, every, marks, log_dir / "compose.log")
         stands = False

@@ -92,10 +92,10 @@ def start_helper(
 
 def _crash(order: Crash, owners: Owners) -> None:
     import docker.errors
-    from docker.api.client import APIClient
-    from docker.utils import kwargs_from_env
 
-    engine = APIClient(version="auto", timeout=10, **kwargs_from_env(environment=order.where))
+    from gameday.injectors.sandbox.docker.engine import open_client
+
+    engine = open_client(order.where, within=10)
     while True:
         owners.wait(order.uptime)
         try:
