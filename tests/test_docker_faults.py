@@ -76,6 +76,9 @@ class Containers:
         self.image = image
         self.folder = folder
         self.names: list[str] = []
+        source = Path(__file__).parent / "little"
+        self.command: tuple[str, ...] = ("python3", "/little/service.py", "8000", "/data")
+        self.options: tuple[str, ...] = ("--init", "--volume", f"{source}:/little:ro")
 
     def docker(self, *words: str) -> str:
         done = subprocess.run(
@@ -90,25 +93,14 @@ class Containers:
 
     def start(self, service: str, number: int, *words: str, opted_in: bool = True) -> str:
         name = f"{self.network}-{service}-{number}"
-        source = Path(__file__).parent / "little"
         labels = [f"gameday.service={service}", self.mark, "gameday.data=/data"]
         if opted_in:
             labels.append("gameday.sandbox=true")
         self.docker(
-            *(
-                "run",
-                "--detach",
-                "--init",
-                "--env",
-                "HOST=0.0.0.0",
-                "--name",
-                name,
-                "--network",
-                self.network,
-            ),
+            *("run", "--detach", "--env", "HOST=0.0.0.0", "--name", name),
+            *("--network", self.network, "--tmpfs", "/data:size=8m", *self.options),
             *(part for label in labels for part in ("--label", label)),
-            *("--tmpfs", "/data:size=8m", "--volume", f"{source}:/little:ro", *words),
-            *(self.image, "python3", "/little/service.py", "8000", "/data"),
+            *(*words, self.image, *self.command),
         )
         self.names.append(name)
         return name
@@ -155,6 +147,10 @@ def containers(
 @pytest.fixture(scope="module")
 def box(containers: Containers) -> DockerSandbox:
     """The sandbox, attached by a label."""
+    return attach(containers)
+
+
+def attach(containers: Containers) -> DockerSandbox:
     ref = DockerSandbox.plan_ref(
         f"gameday-test-{os.getpid()}",
         label=containers.mark,
@@ -191,9 +187,13 @@ def test_what_is_printed_to_be_done_by_hand_undoes_it(
     kind: str, box: DockerSandbox, containers: Containers
 ) -> None:
     """Pasted into a shell, with the engine's client and, for a link, with Gameday's own."""
+    undo_by_hand(make(kind), box, containers)
+
+
+def undo_by_hand(fault: Fault, box: DockerSandbox, containers: Containers) -> None:
     shell = os.environ | containers.where
     shell["PATH"] = f"{Path(sys.executable).parent}:{shell['PATH']}"
-    trial = Trial(box, make(kind), patience=30.0)
+    trial = Trial(box, fault, patience=30.0)
     image = run(trial.image)
     ((injection, _),) = run(trial.inject)
     for step in injection.undo:

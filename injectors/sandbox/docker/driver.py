@@ -425,8 +425,10 @@ class DockerSandbox(Sandbox):
             case DeleteFile(slot, name):
                 label = '{{index .Config.Labels "gameday.data"}}'
                 container = _pick(docker, slot, ref)
-                folder = f"$({docker} inspect --format {shlex.quote(label)} $c)"
-                return f"c={container}; {docker} exec $c rm -f {folder}/{shlex.quote(name)}"
+                # From outside: the image may hold nothing that deletes a file.
+                asked = shlex.quote(f"/proc/{{{{.State.Pid}}}}/root{label}")
+                folder = f"$({docker} inspect --format {asked} {container})"
+                return f"rm -f {folder}/{shlex.quote(name)}"
             case ConnectNetwork(slot, network, settings):
                 how = _connect_options(msgspec.json.decode(settings, type=Connection))
                 container = _pick(docker, slot, ref)
