@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -40,20 +42,15 @@ func main() {
 FILE = "/settings"
 
 
-@pytest.fixture(scope="module")
-def bare(
-    docker: dict[str, str],
-    needs: Callable[[bool, str], None],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Containers]:
-    needs(shutil.which("go") is not None, "there is no Go to build a static program with")
-    folder = tmp_path_factory.mktemp("bare")
+@contextmanager
+def bare_containers(where: dict[str, str], folder: Path) -> Iterator[Containers]:
+    """A front and two backs of an image that holds the program, and one file."""
     (folder / "main.go").write_text(PROGRAM)
     (folder / "settings").write_text("a setting\n" * 1000)
     static = os.environ | {"CGO_ENABLED": "0", "GO111MODULE": "off"}
     subprocess.run(["go", "build", "-o", "serve", "main.go"], cwd=folder, env=static, check=True)
     subprocess.run(["tar", "-cf", "image.tar", "serve", "settings"], cwd=folder, check=True)
-    containers = Containers(docker, "gameday-test-bare", folder)
+    containers = Containers(where, "gameday-test-bare", folder)
     containers.command, containers.options = ("/serve",), ()
     containers.docker("import", str(folder / "image.tar"), containers.image)
     try:
@@ -61,6 +58,17 @@ def bare(
             yield containers
     finally:
         containers.docker("rmi", containers.image)
+
+
+@pytest.fixture(scope="module")
+def bare(
+    docker: dict[str, str],
+    needs: Callable[[bool, str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Containers]:
+    needs(shutil.which("go") is not None, "there is no Go to build a static program with")
+    with bare_containers(docker, tmp_path_factory.mktemp("bare")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

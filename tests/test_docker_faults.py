@@ -22,7 +22,7 @@ from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
-from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, RestoreFile
+from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, ProcessId, RestoreFile
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -440,6 +440,43 @@ def test_what_was_asked_is_what_is_measured(
     finally:
         run(trial.undo, [injection])
     assert not asked * 0.5 < measure() < asked * 2
+
+
+@pytest.mark.alone
+def test_a_burner_counts_as_one_of_many(
+    box: DockerSandbox, containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three burners leave a busy container a quarter of its CPU, as they would on a local sandbox."""
+    monkeypatch.setattr(containers, "command", ("python3", "-c", "while True: pass"))
+    name = containers.start("busy", 1)
+    try:
+        fault = make("cpu.burn", target={"slot": "busy-1"})
+        trial = Trial(box, fault, patience=30.0)
+        ((injection, _),) = run(trial.inject)
+        container = run(box.find, "busy-1")
+        assert container is not None
+        assert container.process is not None
+        main = process.tree(container.process)
+        burners = run(box.cpu.helpers, injection.tag)
+
+        def used() -> tuple[int, int]:
+            return sum(map(ticks, main)), sum(map(ticks, burners))
+
+        mine, theirs = used()
+        time.sleep(4)
+        mine, theirs = (now - before for now, before in zip(used(), (mine, theirs), strict=True))
+        run(trial.undo, [injection])
+        assert mine / (mine + theirs) == pytest.approx(0.25, abs=0.08)
+        assert not [path for path, _, _ in os.walk("/sys/fs/cgroup") if injection.tag in path]
+    finally:
+        containers.docker("rm", "--force", name)
+        containers.names.remove(name)
+
+
+def ticks(who: ProcessId) -> int:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{who.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @pytest.mark.parametrize("kind", ["net.latency", "process.crashloop", "cpu.burn"])
