@@ -144,16 +144,25 @@ def _docker() -> Fact:
     from gameday.injectors.sandbox.docker.compose import Compose
     from gameday.injectors.sandbox.docker.engine import Engine, surroundings
 
-    engine = Engine(surroundings())
     try:
-        version = anyio.run(engine.call, "version")
+        engine = Engine(surroundings())
+    except GamedayError as error:
+        return Fact("Docker", False, error.message, "Scenarios on Docker are refused.", False)
+    try:
+        info = anyio.run(engine.call, "info")
         Compose.command()
     except GamedayError as error:
         return Fact("Docker", False, error.message, "Scenarios on Docker are refused.", False)
     finally:
         engine.close()
     where = "" if engine.near else f" at {engine.address}"
-    return Fact("Docker", True, f"Engine {version['Version']}{where}, and Docker Compose")
+    rootless = ""
+    if "name=rootless" in (info.get("SecurityOptions") or ()):
+        rootless = ", rootless"
+        if info.get("CgroupDriver") == "none":
+            rootless += " and without control groups (nothing to pause, or to limit)"
+    found = f"Engine {info['ServerVersion']}{where}{rootless}, and Docker Compose"
+    return Fact("Docker", True, found)
 
 
 def _writable(name: str, path: Path) -> Fact:

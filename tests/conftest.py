@@ -12,6 +12,9 @@ import pytest
 
 from tests import engine
 from tests.commands import Terminal
+from tests.own_engine import own, port, ssh
+
+__all__ = ["own", "port", "ssh"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gameday.injectors.sandbox import process
 from gameday.scoring import events
 from tests import engine
 from tests.commands import Terminal, no_traceback, wait_until
+from tests.own_engine import Sshd
 from tests.test_scenarios_for_real import BROKEN, play_and_judge
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -136,6 +137,28 @@ def test_what_people_do_with_docker_is_seen(shop: Terminal, outside: Docker) -> 
     changes = [e for e in journal(shop) if isinstance(e, events.SandboxChanged) and e.by]
     assert [(e.action, e.by) for e in changes] == [("start", "fixer")]
     assert "with Docker" in changes[0].detail
+
+
+def test_the_shop_is_brought_up_and_drilled_through_ssh(
+    shop: Terminal,
+    outside: Docker,
+    ssh: Callable[[str], Sshd],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With Docker Compose, the fixer's hands and the removal: all of it goes that way."""
+    way = ssh(outside.where["DOCKER_HOST"])
+    monkeypatch.setenv("DOCKER_HOST", way.address)
+    run = shop.start("quick.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    slot = run.of(events.InjectionArmed)[0].injection.target
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")  # the drill knows where its engine is
+    shop.say("sandbox", "restart", slot)
+    assert "127.0.0.1" in shop.say("sandbox", "exec", slot, "--", "cat", "/etc/hosts")
+    shop.say("resolve", "done")
+    assert run.wait(within=60) == 3, run.said()  # nobody was told, so nothing was detected
+    no_traceback(run.said())
+    (undone,) = run.of(events.InjectionUndone)
+    assert (undone.outcome, undone.by) == ("taken-over", "fixer")
 
 
 @pytest.mark.parametrize("stage", ["bringing up", "in force"])

@@ -22,7 +22,7 @@ from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
-from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, RestoreFile
+from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, ProcessId, RestoreFile
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -76,6 +76,9 @@ class Containers:
         self.image = image
         self.folder = folder
         self.names: list[str] = []
+        source = Path(__file__).parent / "little"
+        self.command: tuple[str, ...] = ("python3", "/little/service.py", "8000", "/data")
+        self.options: tuple[str, ...] = ("--init", "--volume", f"{source}:/little:ro")
 
     def docker(self, *words: str) -> str:
         done = subprocess.run(
@@ -90,25 +93,14 @@ class Containers:
 
     def start(self, service: str, number: int, *words: str, opted_in: bool = True) -> str:
         name = f"{self.network}-{service}-{number}"
-        source = Path(__file__).parent / "little"
         labels = [f"gameday.service={service}", self.mark, "gameday.data=/data"]
         if opted_in:
             labels.append("gameday.sandbox=true")
         self.docker(
-            *(
-                "run",
-                "--detach",
-                "--init",
-                "--env",
-                "HOST=0.0.0.0",
-                "--name",
-                name,
-                "--network",
-                self.network,
-            ),
+            *("run", "--detach", "--env", "HOST=0.0.0.0", "--name", name),
+            *("--network", self.network, "--tmpfs", "/data:size=8m", *self.options),
             *(part for label in labels for part in ("--label", label)),
-            *("--tmpfs", "/data:size=8m", "--volume", f"{source}:/little:ro", *words),
-            *(self.image, "python3", "/little/service.py", "8000", "/data"),
+            *(*words, self.image, *self.command),
         )
         self.names.append(name)
         return name
@@ -155,6 +147,10 @@ def containers(
 @pytest.fixture(scope="module")
 def box(containers: Containers) -> DockerSandbox:
     """The sandbox, attached by a label."""
+    return attach(containers)
+
+
+def attach(containers: Containers) -> DockerSandbox:
     ref = DockerSandbox.plan_ref(
         f"gameday-test-{os.getpid()}",
         label=containers.mark,
@@ -191,9 +187,13 @@ def test_what_is_printed_to_be_done_by_hand_undoes_it(
     kind: str, box: DockerSandbox, containers: Containers
 ) -> None:
     """Pasted into a shell, with the engine's client and, for a link, with Gameday's own."""
+    undo_by_hand(make(kind), box, containers)
+
+
+def undo_by_hand(fault: Fault, box: DockerSandbox, containers: Containers) -> None:
     shell = os.environ | containers.where
     shell["PATH"] = f"{Path(sys.executable).parent}:{shell['PATH']}"
-    trial = Trial(box, make(kind), patience=30.0)
+    trial = Trial(box, fault, patience=30.0)
     image = run(trial.image)
     ((injection, _),) = run(trial.inject)
     for step in injection.undo:
@@ -440,6 +440,43 @@ def test_what_was_asked_is_what_is_measured(
     finally:
         run(trial.undo, [injection])
     assert not asked * 0.5 < measure() < asked * 2
+
+
+@pytest.mark.alone
+def test_a_burner_counts_as_one_of_many(
+    box: DockerSandbox, containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three burners leave a busy container a quarter of its CPU, as they would on a local sandbox."""
+    monkeypatch.setattr(containers, "command", ("python3", "-c", "while True: pass"))
+    name = containers.start("busy", 1)
+    try:
+        fault = make("cpu.burn", target={"slot": "busy-1"})
+        trial = Trial(box, fault, patience=30.0)
+        ((injection, _),) = run(trial.inject)
+        container = run(box.find, "busy-1")
+        assert container is not None
+        assert container.process is not None
+        main = process.tree(container.process)
+        burners = run(box.cpu.helpers, injection.tag)
+
+        def used() -> tuple[int, int]:
+            return sum(map(ticks, main)), sum(map(ticks, burners))
+
+        mine, theirs = used()
+        time.sleep(4)
+        mine, theirs = (now - before for now, before in zip(used(), (mine, theirs), strict=True))
+        run(trial.undo, [injection])
+        assert mine / (mine + theirs) == pytest.approx(0.25, abs=0.08)
+        assert not [path for path, _, _ in os.walk("/sys/fs/cgroup") if injection.tag in path]
+    finally:
+        containers.docker("rm", "--force", name)
+        containers.names.remove(name)
+
+
+def ticks(who: ProcessId) -> int:
+    """CPU time that a process has used."""
+    fields = Path(f"/proc/{who.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 @pytest.mark.parametrize("kind", ["net.latency", "process.crashloop", "cpu.burn"])

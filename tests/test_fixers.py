@@ -84,7 +84,7 @@ def test_what_is_over_before_the_drill_runs_is_no_call() -> None:
     knowledge = Knowledge()
     knowledge.observe(events.PhaseBegan(at=0.0, phase="steadying"))
     _fire(knowledge, "A-1")
-    knowledge.observe(events.AlertResolved(at=0.0, page="A-1"))
+    knowledge.observe(events.AlertResolved(at=0.0, page="A-1", by="monitoring"))
     knowledge.observe(events.PhaseBegan(at=0.0, phase="running"))
     assert not knowledge.call.raised.is_set()
     _fire(knowledge, "A-2")

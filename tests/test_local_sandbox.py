@@ -24,10 +24,10 @@ import pytest
 
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.models import Misfits
-from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox import ports, process
 from gameday.injectors.sandbox.base import Change, Toxic
 from gameday.injectors.sandbox.kinds import connect
-from gameday.injectors.sandbox.local import cgroups, ports
+from gameday.injectors.sandbox.local import cgroups
 from gameday.injectors.sandbox.local.cluster import Cluster, Health, Service
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import (

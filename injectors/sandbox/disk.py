@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 from gameday.injectors.errors import UsageError
@@ -32,8 +33,12 @@ def free(folder: Path) -> int:
 
 
 async def fill(path: Path, leave: int) -> None:
-    """Write a file until ``leave`` bytes are free beside it."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Write a file until ``leave`` bytes are free beside it.
+
+    Raises:
+        OSError, CalledProcessError: if it cannot be made.
+    """
+    file = _open(path)
     try:
         page = os.statvfs(path.parent).f_frsize
         while True:
@@ -50,3 +55,25 @@ async def fill(path: Path, leave: int) -> None:
             await asyncio.sleep(0)
     finally:
         os.close(file)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno != errno.EOVERFLOW:
+            raise
+    # A disk of another user namespace takes no file of a user whom that does not know: not even root's.
+    owner = path.parent.stat()
+    subprocess.run(
+        ["touch", "--", path.name],
+        cwd=path.parent,
+        user=owner.st_uid,
+        group=owner.st_gid,
+        extra_groups=(),
+        umask=0o077,
+        check=True,
+        capture_output=True,
+    )
+    return os.open(path, flags)

@@ -14,6 +14,7 @@ from typing import IO
 import anyio
 
 from gameday.injectors.errors import SandboxError, Unsupported
+from gameday.injectors.sandbox.docker.contexts import config_folder
 
 __all__ = ["Compose"]
 
@@ -27,7 +28,7 @@ class Compose:
     Args:
         project: Its name.
         files: The Compose files, each refining the one before.
-        environment: Where the engine is (`engine.VARIABLES`), and marks by which the process is found.
+        environment: Where the engine is (`Engine.environment`), and marks by which the process is found.
         log: Where it writes what it says.
     """
 
@@ -117,7 +118,7 @@ class Compose:
 
 def _plugin() -> str:
     """Docker's Compose plugin, where Docker looks for plugins."""
-    config = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    config = config_folder(os.environ)
     system = ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
     folders = [config / "cli-plugins", *(Path(each) / "docker/cli-plugins" for each in system)]
     found = (folder / "docker-compose" for folder in folders)

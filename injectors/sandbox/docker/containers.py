@@ -25,6 +25,11 @@ OPT_IN = "gameday.sandbox=true"
 _SERVICE, _NUMBER = "com.docker.compose.service", "com.docker.compose.container-number"
 _DEPENDS_ON = "com.docker.compose.depends_on"
 _STATES = {"created": "starting", "restarting": "starting", "dead": "exited", "removing": "exited"}
+_IDENTITY = ("cgroup", "mountinfo")
+"""Where a container's process shows whose it is: an engine in a machine of its own has other pids.
+
+Its control group has the container's id; where a rootless engine may make none, the files
+of its network, which the engine mounts, have."""
 _HEALTH = {"healthy": "healthy", "unhealthy": "unhealthy", "starting": "unknown"}
 
 
@@ -167,16 +172,16 @@ def _process(found: Mapping[str, Any], near: bool) -> ProcessId | None:
     pid = int(state.get("Pid") or 0)
     if not state.get("Running") or not pid:
         return None
-    if near and found["Id"] in _control_groups(pid):
+    if near and any(found["Id"] in _told(pid, what) for what in _IDENTITY):
         return process.process_id(pid)
     started = round(_seconds(state["StartedAt"]) * 1e9)
     return ProcessId(f"container {found['Id']}", pid, started)
 
 
-def _control_groups(pid: int) -> str:
-    """Those of a process of this machine; an engine in a machine of its own has other pids."""
+def _told(pid: int, what: str) -> str:
+    """What /proc says of a process of this machine; empty if it says nothing."""
     try:
-        return Path(f"/proc/{pid}/cgroup").read_text()
+        return Path(f"/proc/{pid}/{what}").read_text()
     except OSError:
         return ""
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
-from gameday.injectors.errors import Refused, SandboxError
+from gameday.injectors.errors import Refused, SandboxError, Unsupported
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.docker import changes, files, parts, teardown, undoing
@@ -36,6 +36,7 @@ from gameday.injectors.sandbox.docker.limits import read_limit
 from gameday.injectors.sandbox.docker.networks import Connection, connection_of
 from gameday.injectors.sandbox.netns import preflight
 from gameday.injectors.sandbox.netns.namespace import Namespace
+from gameday.injectors.sandbox.ports import free_port
 from gameday.injectors.undo import (
     ClearHold,
     ConnectNetwork,
@@ -58,6 +59,8 @@ _HEALTHY_WITHIN = 300.0
 _LOOK_EVERY = 0.1
 _OURS_FOR = 5.0
 """Seconds in which what the engine tells may be what we did."""
+_PORT = "GAMEDAY_PORT"
+"""The variable by which a Compose file can publish a port that is free here, and stays."""
 _NAMELESS = re.compile("[0-9a-f]{64}")
 """What the engine calls a volume that nobody named."""
 _STARTS_WITHIN = 45.0
@@ -182,7 +185,9 @@ class DockerSandbox(Sandbox):
                 Nothing is left then.
         """
         box = cls(ref)
-        marks = {"GAMEDAY_HELPER": box.tag, **box.where}
+        marks = {"GAMEDAY_HELPER": box.tag, **box.engine.environment}
+        if box.engine.near:  # a port that Docker chooses is another one after each restart
+            marks[_PORT] = str(free_port(()))
         every = [*files, *_changed(environment or {}, log_dir)]
         compose = Compose(box.project, every, marks, log_dir / "compose.log")
         stands = False
@@ -319,7 +324,8 @@ class DockerSandbox(Sandbox):
         if "links" in self.parts:
             found |= _nameless(await Namespace(container.process).fingerprint())
         for resource in ("cpu", "memory"):
-            found[f"{resource} limit"] = read_limit(container.process.pid, resource).value
+            with suppress(Unsupported):  # so no fault changes it
+                found[f"{resource} limit"] = read_limit(container, resource).value
         try:
             with parts.data_folder(container, container.process) as folder:
                 found["files"] = _show(sorted(each.name for each in folder.iterdir()))
@@ -420,13 +426,18 @@ class DockerSandbox(Sandbox):
             case RestoreAffinity(slot, _, cpus):
                 every = f"$({docker} top {_pick(docker, slot, ref)} -eo pid | tail -n +2)"
                 return f"for p in {every}; do taskset -a -cp {','.join(map(str, cpus))} $p; done"
+            case EndHelpers(_, tag):
+                group = f"find /sys/fs/cgroup -depth -type d -name {shlex.quote(tag)}"
+                return f"{super().by_hand(step, ref)}; sleep 1; {group} -exec rmdir {{}} \\;"
             case RemoveToxic():
                 return there + super().by_hand(step, ref)
             case DeleteFile(slot, name):
                 label = '{{index .Config.Labels "gameday.data"}}'
                 container = _pick(docker, slot, ref)
-                folder = f"$({docker} inspect --format {shlex.quote(label)} $c)"
-                return f"c={container}; {docker} exec $c rm -f {folder}/{shlex.quote(name)}"
+                # From outside: the image may hold nothing that deletes a file.
+                asked = shlex.quote(f"/proc/{{{{.State.Pid}}}}/root{label}")
+                folder = f"$({docker} inspect --format {asked} {container})"
+                return f"rm -f {folder}/{shlex.quote(name)}"
             case ConnectNetwork(slot, network, settings):
                 how = _connect_options(msgspec.json.decode(settings, type=Connection))
                 container = _pick(docker, slot, ref)

@@ -16,17 +16,21 @@ import anyio.from_thread
 import anyio.to_thread
 
 from gameday.injectors.errors import SandboxError
+from gameday.injectors.sandbox.docker import contexts
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
 
-__all__ = ["POOL", "VARIABLES", "Engine", "EngineSilent"]
+__all__ = ["POOL", "VARIABLES", "Engine", "EngineSilent", "open_client", "surroundings"]
 
 POOL = 50
 """Calls at once: an engine serves each one in a goroutine of its own."""
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 """What says where the engine is; kept with a sandbox, for whoever looks for it from another shell."""
 WITHIN = 30.0
+_SSH = "ssh://"
+_SSH_POOL = 4
+"""Calls at once through ssh: an sshd refuses some of those who come ten at a time."""
 
 Json = dict[str, Any]
 
@@ -55,6 +59,11 @@ class Engine:
     def near(self) -> bool:
         """Whether it may run on this machine: then its processes are ours to see."""
         return self.address.startswith("unix://")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """By which Docker's own programs find this engine, and no other that this shell knows."""
+        return dict.fromkeys(VARIABLES, "") | self._where | {"DOCKER_HOST": self.address}
 
     async def call(self, method: str, *given: Any, within: float = WITHIN, **options: Any) -> Any:
         """Call a method of `docker.APIClient`, with its arguments, by its name.
@@ -91,10 +100,13 @@ class Engine:
         import requests.exceptions
         import urllib3.exceptions
 
+        from gameday.injectors.sandbox.docker.ssh import SshFailed
+
         silent = (
             requests.exceptions.ConnectionError,
             requests.exceptions.Timeout,
             urllib3.exceptions.HTTPError,
+            SshFailed,
             OSError,
         )
         try:
@@ -102,7 +114,7 @@ class Engine:
         except docker.errors.APIError as error:
             raise SandboxError(f"Docker says: {error.explanation or error}") from None
         except docker.errors.DockerException as error:
-            raise self._silent(str(error)) from None
+            raise self._silent(str(error.__cause__ or error)) from None
         except silent as error:
             raise self._silent(str(error)) from None
 
@@ -119,35 +131,69 @@ class Engine:
             raise self._silent("that is no socket")
 
     def _silent(self, why: str) -> EngineSilent:
+        through = " (ssh must get there without asking for anything)" if self._by_ssh else ""
         return EngineSilent(
             f"the Docker engine at {self.address} does not answer: {why}",
-            hint="Is it running, and may you use it? Try: docker info",
+            hint=f"Is it running, and may you use it? Try: docker info{through}",
         )
+
+    @property
+    def _by_ssh(self) -> bool:
+        return self.address.startswith(_SSH)
 
     @cached_property
     def _client(self) -> APIClient:
-        from docker.api.client import APIClient
-        from docker.utils import kwargs_from_env
-
-        found = kwargs_from_env(environment=self._where)
-
-        class Client(APIClient):
-            def merge_environment_settings(self, *given: Any) -> Any:
-                # Else REQUESTS_CA_BUNDLE would stand before the engine's own certificate authority.
-                self.trust_env = "tls" not in found
-                return super().merge_environment_settings(*given)
-
-        client: APIClient = Client(
-            version="auto", timeout=int(WITHIN), max_pool_size=POOL, use_ssh_client=True, **found
-        )
-        return client
+        return open_client(self._where, within=int(WITHIN))
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         if self._limit is None:  # it belongs to the event loop that runs now
-            self._limit = anyio.CapacityLimiter(POOL)
+            self._limit = anyio.CapacityLimiter(_SSH_POOL if self._by_ssh else POOL)
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limit)
 
 
+def open_client(where: Mapping[str, str], *, within: int) -> APIClient:
+    """The SDK's client of an engine; asks it for its version.
+
+    Args:
+        where: As for `Engine`.
+        within: Seconds for an answer.
+    """
+    from docker.api.client import APIClient
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
+    from docker.utils import kwargs_from_env
+
+    from gameday.injectors.sandbox.docker.ssh import SshAdapter
+
+    address = where.get("DOCKER_HOST", "")
+    by_ssh = address.startswith(_SSH)
+    # An empty mapping would stand for this process's own environment.
+    found = kwargs_from_env(environment=where) if where and not by_ssh else {}
+
+    class Client(APIClient):
+        def __init__(self) -> None:
+            version = DEFAULT_DOCKER_API_VERSION if by_ssh else "auto"
+            super().__init__(version=version, timeout=within, max_pool_size=POOL, **found)
+            if by_ssh:
+                # The SDK's own needs paramiko even where it runs `ssh`, and knows no deadline.
+                self._custom_adapter = SshAdapter(address, within, _SSH_POOL)
+                self.mount("http+docker://", self._custom_adapter)
+                told = self.version(api_version=False)
+                self._version = told.get("ApiVersion", DEFAULT_DOCKER_API_VERSION)
+
+        def merge_environment_settings(self, *given: Any) -> Any:
+            # Else REQUESTS_CA_BUNDLE would stand before the engine's own certificate authority.
+            self.trust_env = "tls" not in found
+            return super().merge_environment_settings(*given)
+
+    client: APIClient = Client()
+    return client
+
+
 def surroundings() -> dict[str, str]:
-    """`VARIABLES` as this process's environment has them."""
-    return {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    """Where `docker` would find the engine from here: by `VARIABLES`, else by the context in use.
+
+    Raises:
+        UsageError: if the context is of no use.
+    """
+    found = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    return found if "DOCKER_HOST" in found else found | contexts.in_use(os.environ)

@@ -71,7 +71,7 @@ class Hands:
                 f"{container.service} cannot get more replicas: its Compose file is not at hand",
                 hint="Start one by hand, with the label gameday.sandbox=true.",
             )
-        return Compose(project, paths, self._box.where, None)
+        return Compose(project, paths, self._box.engine.environment, None)
 
     async def drain(self, slot: str, *, by: str, back: bool = False) -> None:
         """Take it out of its service's name in every network; open connections end with that."""
@@ -122,7 +122,7 @@ class Hands:
             stdin=stdio[0],
             stdout=stdio[1],
             stderr=stdio[2],
-            env=os.environ | self._box.where,
+            env=os.environ | self._box.engine.environment,
             check=False,
         )
         return done.returncode

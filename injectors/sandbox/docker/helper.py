@@ -16,11 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.owners import Owners
 from gameday.injectors.undo import ProcessId
 
@@ -45,10 +47,11 @@ class Crash(_Order, frozen=True):
 
 
 class Burn(_Order, frozen=True):
-    """Keep one CPU busy with so many workers."""
+    """Keep one CPU busy with so many workers, in a control group if there is one for them."""
 
     cpu: int
     workers: int
+    group: str = ""
 
 
 Order = Crash | Burn
@@ -92,10 +95,10 @@ def start_helper(
 
 def _crash(order: Crash, owners: Owners) -> None:
     import docker.errors
-    from docker.api.client import APIClient
-    from docker.utils import kwargs_from_env
 
-    engine = APIClient(version="auto", timeout=10, **kwargs_from_env(environment=order.where))
+    from gameday.injectors.sandbox.docker.engine import open_client
+
+    engine = open_client(order.where, within=10)
     while True:
         owners.wait(order.uptime)
         try:
@@ -114,9 +117,17 @@ def _crash(order: Crash, owners: Owners) -> None:
 def _burn(order: Burn, owners: Owners) -> None:
     os.sched_setaffinity(0, [order.cpu])
     workers = [
-        subprocess.Popen([sys.executable, "-I", "-S", "-c", _PROGRAM], preexec_fn=_end_with_parent)
+        # Where there are no groups, the kernel shares among sessions: each counts as one.
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM],
+            preexec_fn=_end_with_parent,
+            start_new_session=True,
+        )
         for _ in range(order.workers)
     ]
+    if order.group:
+        for worker in workers:
+            neighbours.join(Path(order.group), worker.pid)
     while all(worker.poll() is None for worker in workers):
         owners.wait(0.5)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
 from gameday.injectors.sandbox.base import Limit
+from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import Part, control_group
 from gameday.injectors.units import show_size
 
@@ -28,11 +29,11 @@ class Limits(Part):
         container = await self._box.find(slot)
         if container is None or container.process is None:
             return Limit("", "", math.inf)
-        return read_limit(container.process.pid, resource)
+        return read_limit(container, resource)
 
     async def lower(self, slot: str, resource: str, amount: float) -> None:
-        _, who = await self._filled(slot)
-        place, version = control_group(who.pid, resource)
+        container, _ = await self._filled(slot)
+        place, version = control_group(container, resource)
         if resource == "memory":
             _write_memory(place, version, int(amount), slot)
             return
@@ -42,10 +43,14 @@ class Limits(Part):
         _write(_file(place, version, resource), text)
 
 
-def read_limit(pid: int, resource: str) -> Limit:
-    """The limit of the control group of a process; an empty one, if the process is gone."""
+def read_limit(container: Container, resource: str) -> Limit:
+    """The limit of the control group of a container; an empty one, if its process is gone.
+
+    Raises:
+        Unsupported: if it has none of its own.
+    """
     try:
-        place, version = control_group(pid, resource)
+        place, version = control_group(container, resource)
         path = _file(place, version, resource)
         value = path.read_text().strip()
         period = _period(place, version) if resource == "cpu" else 1

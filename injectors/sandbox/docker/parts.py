@@ -17,6 +17,7 @@ import anyio.to_thread
 from gameday.injectors.errors import SandboxError, SandboxGone, Unsupported
 from gameday.injectors.sandbox import disk, process
 from gameday.injectors.sandbox.base import ProcessStatus
+from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.helper import Burn, Crash, start_helper
 from gameday.injectors.undo import ProcessId
@@ -124,7 +125,7 @@ class Cpu(Part):
         return process.affinity(container.process) if container and container.process else ()
 
     async def burn(self, slot: str, tag: str, *, workers: int) -> None:
-        _, who = await self._filled(slot)
+        container, who = await self._filled(slot)
         stat = process.read_stat(who.pid)
         allowed = process.affinity(who)
         if stat is None or not allowed:
@@ -132,18 +133,29 @@ class Cpu(Part):
         cpu = stat.cpu if stat.cpu in allowed else allowed[-1]
         for member in process.tree(who):
             process.set_affinity(member, [cpu])
-        await anyio.to_thread.run_sync(_starter(Burn(cpu, workers), self._box, tag, slot))
+        order = Burn(cpu, workers, _group_beside(container, tag, workers))
+        await anyio.to_thread.run_sync(_starter(order, self._box, tag, slot))
 
     async def helpers(self, tag: str) -> tuple[ProcessId, ...]:
         """The burners, without the process that holds them."""
         found = process.find_by_environment("GAMEDAY_HELPER", tag)
         stats = {who: process.read_stat(who.pid) for who in found}
-        return tuple(who for who, stat in stats.items() if stat and stat.session != stat.pid)
+        pids = {who.pid for who in found}
+        return tuple(who for who, stat in stats.items() if stat and stat.parent in pids)
 
     async def burning(self) -> tuple[int, ...]:
         found = process.find_by_environment("GAMEDAY_SANDBOX", self._box.tag)
         masks = [process.affinity(who) for who in found]
         return tuple(sorted({mask[0] for mask in masks if len(mask) == 1}))
+
+
+def _group_beside(container: Container, tag: str, workers: int) -> str:
+    """A control group for a container's neighbours; none where it has none of its own, either."""
+    try:
+        place, version = control_group(container, "cpu")
+    except Unsupported:
+        return ""
+    return str(neighbours.make(place, version, tag, workers))
 
 
 class Memory(Part):
@@ -154,47 +166,55 @@ class Memory(Part):
         if container is None or container.process is None:
             return "", ""
         try:
-            limit, _ = memory_files(container.process.pid)
+            limit, _ = memory_files(container)
             return str(limit), limit.read_text().strip()
         except (OSError, SandboxGone):
             return "", ""
 
     async def squeeze(self, slot: str, tag: str, *, headroom: int) -> None:
-        _, who = await self._filled(slot)
-        limit, used = memory_files(who.pid)
+        container, _ = await self._filled(slot)
+        limit, used = memory_files(container)
         try:
             limit.write_text(str(int(used.read_text()) + headroom))
         except OSError as error:
             raise SandboxError(f"{limit} cannot be written: {error.strerror}") from None
 
 
-def memory_files(pid: int) -> tuple[Path, Path]:
-    """The files that hold a process's memory limit and usage."""
-    place, version = control_group(pid, "memory")
+def memory_files(container: Container) -> tuple[Path, Path]:
+    """The files that hold a container's memory limit and usage."""
+    place, version = control_group(container, "memory")
     if version == 1:
         return place / "memory.limit_in_bytes", place / "memory.usage_in_bytes"
     return place / "memory.max", place / "memory.current"
 
 
-def control_group(pid: int, controller: str) -> tuple[Path, int]:
-    """The control group that limits a process's ``cpu`` or ``memory``, and which version it is of.
+def control_group(container: Container, controller: str) -> tuple[Path, int]:
+    """The control group that limits a container's ``cpu`` or ``memory``, and which version it is of.
 
     Raises:
-        SandboxGone: if the process has ended.
-        Unsupported: if there is none.
+        SandboxGone: if its process has ended.
+        Unsupported: if it has none of its own.
     """
+    if container.process is None:
+        raise SandboxGone(f"nobody fills {container.slot}")
+    pid = container.process.pid
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         raise SandboxGone(f"process {pid} has ended") from None
     for line in lines:
         number, controllers, path = line.split(":", 2)
+        if container.id not in path:  # others live there, too: all of a user's, or the machine's
+            continue
         folder = path.lstrip("/")
         if controller in controllers.split(","):
             return _CGROUPS / controller / folder, 1
         if number == "0" and (_CGROUPS / folder / f"{controller}.max").exists():
             return _CGROUPS / folder, 2
-    raise Unsupported(f"this machine has no control groups for {controller}")
+    raise Unsupported(
+        f"{container.slot} has no control group of its own for {controller}",
+        hint="A rootless engine makes them only with version 2 of control groups, by systemd.",
+    )
 
 
 class Disk(Part):

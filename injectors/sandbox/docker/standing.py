@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from gameday.injectors.errors import SandboxError
+from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox.docker.containers import OPT_IN
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.docker.engine import Engine, surroundings
@@ -43,7 +43,10 @@ def _of_project(name: str) -> SandboxRef:
 
 async def _labels() -> list[dict[str, str]]:
     """The labels of each container that opted in."""
-    engine = Engine(surroundings())
+    try:
+        engine = Engine(surroundings())
+    except UsageError:
+        return []
     try:
         found = await engine.call(
             "containers", all=True, filters={"label": [OPT_IN]}, within=_WITHIN

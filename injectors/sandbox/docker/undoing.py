@@ -35,10 +35,11 @@ import signal as signals
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox import disk
-from gameday.injectors.sandbox.docker import files, links, networks, teardown, whole
+from gameday.injectors.sandbox.docker import files, links, neighbours, networks, teardown, whole
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
@@ -88,7 +89,8 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
         case ClearHold(slot, tag):
             return await _clear_hold(slot, tag, box)
         case EndHelpers(_, tag):
-            return was_there(teardown.end_helpers(tag), "the burners were ended", "no burner ran")
+            found = await anyio.to_thread.run_sync(_end_burners, tag)
+            return was_there(found, "the burners were ended", "no burner ran")
         case RestoreLimit():
             return restore_group(step)
         case RestoreAffinity():
@@ -166,6 +168,10 @@ async def _clear_hold(slot: str, tag: str, box: DockerSandbox) -> StepResult:
                 await box.start(container)
             await anyio.sleep(0.02)
     raise SandboxError(f"the hold on {slot} was lifted, but no process runs there")
+
+
+def _end_burners(tag: str) -> bool:
+    return teardown.end_helpers(tag) | neighbours.remove(tag)
 
 
 async def _restore_affinity(step: RestoreAffinity, box: DockerSandbox) -> StepResult:

@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import TemplateError
 
 from gameday.injectors.errors import SandboxError
-from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox import ports, process
 from gameday.injectors.sandbox.base import ProcessStatus, Slot
-from gameday.injectors.sandbox.local import health, ports, templates
+from gameday.injectors.sandbox.local import health, templates
 from gameday.injectors.sandbox.local.cgroups import Group
 from gameday.injectors.sandbox.local.child import Child
 from gameday.injectors.sandbox.local.orders import ServiceSpec

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.sandbox import disk
+from gameday.injectors.sandbox import disk, ports
 from gameday.injectors.sandbox.base import Change, Link, Toxic
-from gameday.injectors.sandbox.local import cgroups, namespaces, ports, templates
+from gameday.injectors.sandbox.local import cgroups, namespaces, templates
 from gameday.injectors.sandbox.local.burners import Burners
 from gameday.injectors.sandbox.local.child import Child
 from gameday.injectors.sandbox.local.orders import Ensured, ServiceSpec, Spec
