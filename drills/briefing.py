@@ -25,7 +25,7 @@ from gameday.scoring.render import figures
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Briefing", "brief", "runbook", "show"]
+__all__ = ["Briefing", "brief", "fires", "runbook", "show"]
 
 RUNBOOK = "runbook.md"
 _WINDOW = 2.0
@@ -52,7 +52,7 @@ class Indicator(msgspec.Struct):
 
 
 class Moment(msgspec.Struct):
-    """Something that was said, reported or done, so many seconds after the start."""
+    """Something that was said, reported or done; ``at`` on the drill's clock."""
 
     at: float
     who: str
@@ -60,7 +60,10 @@ class Moment(msgspec.Struct):
 
 
 class Briefing(msgspec.Struct):
-    """The whole picture. Times are seconds since the drill's start."""
+    """The whole picture. Times are seconds on the drill's clock, as in its live view and debrief.
+
+    It is at zero when the sandbox has warmed up; before that, it counts from the start.
+    """
 
     drill: str
     elapsed: float
@@ -76,15 +79,22 @@ def brief(drill: OpenDrill) -> Briefing:
     folder = drill.where
     found = read_journal(folder.journal).events
     last = found[-1].at if found else 0.0
+    begun = (e.at for e in found if isinstance(e, events.PhaseBegan) and e.phase == "running")
+    zero = next(begun, 0.0)
     return Briefing(
         drill=folder.id,
-        elapsed=last,
-        pages=_pages(found),
+        elapsed=last - zero,
+        pages=_pages(found, zero),
         indicators=_indicators(found, last),
         slots=anyio.run(_slots, drill),
-        moments=list(_moments(found)),
+        moments=list(_moments(found, zero)),
         has_runbook=(folder.path / RUNBOOK).is_file(),
     )
+
+
+def fires(folder: DrillFolder, page: str) -> bool:
+    """Whether that page fires now; any, if ``page`` is empty."""
+    return any(page in ("", one.page) for one in _pages(read_journal(folder.journal).events, 0.0))
 
 
 def runbook(folder: DrillFolder) -> str:
@@ -113,13 +123,14 @@ async def _slots(drill: OpenDrill) -> list[Slot]:
     return slots
 
 
-def _pages(found: Iterable[events.Event]) -> list[Page]:
+def _pages(found: Iterable[events.Event], zero: float) -> list[Page]:
     firing: dict[str, Page] = {}
     for event in found:
         match event:
             case events.AlertFired():
+                since = event.at - zero
                 firing[event.page] = Page(
-                    event.page, event.alert, event.tier, event.at, event.summary, event.value
+                    event.page, event.alert, event.tier, since, event.summary, event.value
                 )
             case events.AlertResolved():
                 firing.pop(event.page, None)
@@ -147,16 +158,16 @@ def _indicators(found: tuple[events.Event, ...], now: float) -> list[Indicator]:
     return shown
 
 
-def _moments(found: Iterable[events.Event]) -> Iterable[Moment]:
+def _moments(found: Iterable[events.Event], zero: float) -> Iterable[Moment]:
     for event in found:
         match event:
             case events.Said():
-                yield Moment(event.at, event.role, f"{event.verb} {event.text}".strip())
+                yield Moment(event.at - zero, event.role, f"{event.verb} {event.text}".strip())
             case events.Reported():
-                yield Moment(event.at, event.sender, event.text)
+                yield Moment(event.at - zero, event.sender, event.text)
             case events.SandboxChanged() if event.by not in ("", "gameday"):
                 text = f"{event.action} {event.slot} {event.detail}"
-                yield Moment(event.at, event.by, text.strip())
+                yield Moment(event.at - zero, event.by, text.strip())
 
 
 def show(found: Briefing, *, width: int) -> None:
@@ -168,7 +179,7 @@ def show(found: Briefing, *, width: int) -> None:
 
     console = Printer(width=width, highlight=False)
     line = Text("EXERCISE ", style="bold yellow")
-    line.append(f"drill {found.drill}, {show_duration(round(found.elapsed))} after its start")
+    line.append(f"drill {found.drill}, {figures.clock(found.elapsed, tenths=False)}")
     console.print(line)
     console.print()
     for page in found.pages:
@@ -198,7 +209,9 @@ def show(found: Briefing, *, width: int) -> None:
         table = Table.grid(padding=(0, 2))
         for moment in found.moments[-12:]:
             table.add_row(
-                f"  {moment.at:7.1f} s", Text(printable(moment.who)), Text(printable(moment.text))
+                f"  {figures.clock(moment.at)}",
+                Text(printable(moment.who)),
+                Text(printable(moment.text)),
             )
         console.print(table)
     console.print()

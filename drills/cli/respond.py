@@ -100,8 +100,14 @@ def _verb(verb: str, summary: str, done: str, *, needs_words: bool = False) -> c
 @speaker
 def ack(page: str, **options: Any) -> None:
     """Acknowledge a page: PAGE as it is shown by `status`, or all that fire."""
+    from gameday.drills import briefing
+
+    there = briefing.fires(running(options["drill"]).where, page)
     _speak("ack", (), options, page=page)
-    click.echo("Acknowledged.")
+    which = f"The page {page} does not fire" if page else "No page fires"
+    click.echo(
+        "Acknowledged." if there else printable(f"{which} now; that you said so is recorded.")
+    )
 
 
 declare = _verb(
