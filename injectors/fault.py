@@ -23,7 +23,7 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
@@ -33,7 +33,7 @@ from msgspec import Meta
 from gameday.injectors import units
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.models import Check, Model, Unit, field_types
-from gameday.injectors.sandbox.base import Link, Sandbox, Slot
+from gameday.injectors.sandbox.base import Link, Sandbox, Slot, carries, label_words
 from gameday.injectors.undo import ProcessId, Step
 
 __all__ = [
@@ -116,16 +116,36 @@ class _Choice(Model):
             raise ValueError("give count or share, not both")
 
 
+Label = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^=\s]+(=.*)?$",
+        description="Slots of whatever service with this label: tier=cache, or tier with any value.",
+        examples=["tier=cache", "tier"],
+        extra={"expected": "a label such as tier=cache, or tier for any value"},
+    ),
+]
+
+
 class SlotTarget(_Choice):
-    """Slots by service (``{service: api, count: 1}``) or by name (``{slot: api-2}``)."""
+    """Slots by service (``{service: api, count: 1}``), by name (``{slot: api-2}``) or by
+    label (``{label: tier=cache, share: 50%}``), whatever their service.
+    """
 
     service: str | None = None
     slot: str | None = None
+    label: Label | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.service is None) == (self.slot is None):
-            raise ValueError("give service or slot")
+        if sum(way is not None for way in (self.service, self.slot, self.label)) != 1:
+            raise ValueError("give one of service, slot and label")
+
+    def matches(self, slot: str, service: str, labels: Mapping[str, str]) -> bool:
+        """Whether it names a slot of that name, service and labels."""
+        if self.label is not None:
+            return carries(labels, self.label)
+        return slot == self.slot if self.slot is not None else service == self.service
 
 
 def _link(text: str) -> str:
@@ -338,11 +358,12 @@ async def choose(box: Sandbox, target: SlotTarget, rng: Random) -> list[Slot]:
         UsageError: if none match, or fewer than asked for.
     """
     slots = await box.list_slots()
-    if target.slot is not None:
-        found = [slot for slot in slots if slot.name == target.slot]
-    else:
-        found = [slot for slot in slots if slot.service == target.service]
+    found = [slot for slot in slots if target.matches(slot.name, slot.service, slot.labels)]
     if not found:
+        if target.label is not None:
+            known = label_words((slot.labels for slot in slots), target.label)
+            hint = f"There are: {', '.join(known)}." if known else "No slot there has a label."
+            raise UsageError(f"no slot of the sandbox has the label {target.label!r}", hint=hint)
         names = sorted({slot.service for slot in slots} | {slot.name for slot in slots})
         raise UsageError(
             f"the target {target.slot or target.service!r} matches nothing in the sandbox",

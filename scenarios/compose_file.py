@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gameday.injectors.errors import Problem, ScenarioError
+from gameday.injectors.sandbox.base import labels_of
 from gameday.injectors.sandbox.docker.containers import OPT_IN
 from gameday.scenarios.document import parse_document
 from gameday.scenarios.shape import ServiceShape, Shape
@@ -55,6 +56,11 @@ def read_compose(path: Path, replicas: Mapping[str, int]) -> Shape:
             replicas.get(name, _replicas(service)),
             tuple(other for other in _calls(service, labels[name]) if other in ours),
             labels[name].get("gameday.protected") == "true",
+            labels_of(
+                labels[name],
+                owner=labels[name].get("gameday.owner", ""),
+                tier=labels[name].get("gameday.tier", ""),
+            ),
         )
         for name, service in ours.items()
     }
@@ -81,6 +87,8 @@ def _pairs(found: Any) -> dict[str, str]:
 
 
 def _word(value: Any) -> str:
+    if value is None:
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

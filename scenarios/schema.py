@@ -64,7 +64,7 @@ _RULES: dict[str, dict[str, Any]] = {
         "if": {"properties": {"kind": {"const": "local"}}},
         "then": {"oneOf": [{"required": ["app"]}, {"required": ["file"]}]},
     },
-    "SlotTarget": {"oneOf": [{"required": ["service"]}, {"required": ["slot"]}]},
+    "SlotTarget": {"oneOf": [{"required": [key]} for key in ("service", "slot", "label")]},
     "Health": {"oneOf": [{"required": [key]} for key in ("http", "tcp", "command")]},
 }
 """What the models' validators say, in the schema's words."""

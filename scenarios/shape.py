@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gameday.injectors.sandbox.base import labels_of
 from gameday.injectors.sandbox.local.cluster import Cluster
 
 __all__ = ["ServiceShape", "Shape", "shape_of"]
@@ -15,11 +16,13 @@ class ServiceShape(msgspec.Struct, frozen=True):
     Attributes:
         links: The services that it calls.
         protected: Whether it is never a target.
+        labels: Those of its slots.
     """
 
     replicas: int = 1
     links: tuple[str, ...] = ()
     protected: bool = False
+    labels: dict[str, str] = {}
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -38,6 +41,11 @@ class Shape(msgspec.Struct, frozen=True):
         return tuple(name for name, service in self.services.items() if service.protected)
 
     @property
+    def labels(self) -> dict[str, dict[str, str]]:
+        """The labels of each service's slots."""
+        return {name: service.labels for name, service in self.services.items()}
+
+    @property
     def links(self) -> tuple[str, ...]:
         """``api->store``: every way between two services."""
         return tuple(
@@ -49,7 +57,12 @@ def shape_of(cluster: Cluster) -> Shape:
     """The shape of a declared cluster of processes."""
     return Shape(
         {
-            name: ServiceShape(service.replicas, tuple(service.links), service.protected)
+            name: ServiceShape(
+                service.replicas,
+                tuple(service.links),
+                service.protected,
+                labels_of({}, owner=service.owner, tier=service.tier),
+            )
             for name, service in cluster.services.items()
         },
         cluster.entry,

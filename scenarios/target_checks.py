@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 from gameday.injectors.errors import Problem
 from gameday.injectors.fault import LinkTarget, SlotTarget, exclude_each_other
+from gameday.injectors.sandbox.base import label_words
+from gameday.injectors.sandbox.kinds import KINDS
 from gameday.injectors.units import show_duration
 from gameday.scenarios.document import Node
 from gameday.scenarios.draft import Draft, did_you_mean, problem_at
@@ -41,6 +43,19 @@ def parts(draft: Draft) -> Iterator[Problem]:
                 fitting = [name for name, has in PARTS.items() if part in has]
                 hint = f"A sandbox of kind {fitting[0]} has it." if fitting else ""
                 yield problem_at(placed.at("inject"), message, hint)
+
+
+def labelled(draft: Draft) -> Iterator[Problem]:
+    """Targets by label are of sandboxes whose slots carry labels."""
+    kind = draft.sandbox.value.kind if draft.sandbox is not None else ""
+    if kind not in KINDS or KINDS[kind].labelled:
+        return
+    for placed in draft.faults:
+        target = placed.value.breaks.target
+        if isinstance(target, SlotTarget) and target.label is not None:
+            message = f"the slots of a sandbox of kind {kind} carry no labels"
+            hint = "Name a service or a slot: target: {service: web}."
+            yield problem_at(placed.at("target", "label"), message, hint)
 
 
 def overrides(draft: Draft) -> Iterator[Problem]:
@@ -102,10 +117,9 @@ def targets(draft: Draft) -> Iterator[Problem]:
     for placed in draft.faults if draft.cluster is not None else ():
         target = placed.value.breaks.target
         found = _matches(draft, target)
-        key = "link" if isinstance(target, LinkTarget) else "slot"
-        if isinstance(target, SlotTarget) and target.service is not None:
-            key = "service"
         if isinstance(found, tuple):
+            ways = ("link", "service", "slot", "label")
+            key = next(way for way in ways if getattr(target, way, None) is not None)
             yield problem_at(placed.at("target", key), *found)
         elif found is not None and (target.count or 0) > len(found):
             message = f"the target asks for {target.count}, but only {len(found)} match"
@@ -126,13 +140,19 @@ def _matches(draft: Draft, target: object) -> set[str] | Wrong | None:
         if target.service not in draft.services:
             hint = did_you_mean(target.service, draft.services)
             return f"the target matches nothing: there is no service {target.service!r}", hint
-        return {slot for slot, service in draft.slots.items() if service == target.service}
-    slot = target.slot or ""
-    if slot not in draft.slots:
-        return f"the target matches nothing: {_no_slot(draft, slot)}", did_you_mean(
-            slot, draft.slots
-        )
-    return {slot}
+    elif target.slot is not None and target.slot not in draft.slots:
+        hint = did_you_mean(target.slot, draft.slots)
+        return f"the target matches nothing: {_no_slot(draft, target.slot)}", hint
+    labels = draft.cluster.labels if draft.cluster is not None else {}
+    found = {
+        slot
+        for slot, service in draft.slots.items()
+        if target.matches(slot, service, labels.get(service, {}))
+    }
+    if not found and target.label is not None:
+        hint = did_you_mean(target.label, label_words(labels.values(), target.label))
+        return f"the target matches nothing: no slot has the label {target.label!r}", hint
+    return found
 
 
 def _no_slot(draft: Draft, slot: str) -> str:
@@ -260,6 +280,7 @@ def journey(draft: Draft) -> Iterator[Problem]:
 
 TARGET_CHECKS: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     parts,
+    labelled,
     overrides,
     protected,
     probes,

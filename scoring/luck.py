@@ -80,21 +80,21 @@ def _narrow_blow(e: Evidence) -> Iterator[Finding]:
     if not any(worst for worst in shares if worst is not None):
         # Nothing answered any more: there was no other replica to lose.
         return
-    by_service: dict[str, list[str]] = {}
+    by_group: dict[str, list[str]] = {}
     for known in e.facts.called:
         entries = e.facts.scenario.faults
         if known.took_effect is None or not 0 <= known.entry < len(entries):
             continue
         target = entries[known.entry].breaks.target
-        service = getattr(target, "service", None)
-        if service and target.share is None and target.count in (None, 1):
-            by_service.setdefault(service, []).append(known.injection.target)
-    for service, targets in by_service.items():
+        group = getattr(target, "service", None) or getattr(target, "label", None)
+        if group and target.share is None and target.count in (None, 1):
+            by_group.setdefault(group, []).append(known.injection.target)
+    for group, targets in by_group.items():
         if len(set(targets)) == 1:
             yield Finding(
                 "one-target",
                 "lucky",
-                f"Only {targets[0]} was hit; nothing is known of losing more of {service} at once.",
+                f"Only {targets[0]} was hit; nothing is known of losing more of {group} at once.",
             )
 
 

@@ -202,6 +202,24 @@ def test_a_project_that_is_there_already_is_refused(
         outside.say("rm", "-fv", made)
 
 
+def test_a_label_is_a_target(shop: Terminal) -> None:
+    """Two of the three that carry it, and the blast radius holds; the same two in plan and drill."""
+    text = QUICK.replace("{service: api, count: 1}", "{label: owner=shop-api, share: 60%}")
+    text = text.replace("duration: 20s", "duration: 8s").partition("fixers:")[0]
+    (shop.cwd / "quick.yaml").write_text(text + "blast_radius: {at_most: 2 of 3}\n")
+    planned = shop.gameday("run", "quick.yaml", "--seed", "3", "--dry-run", "--json")
+    wanted = {each["target"] for each in json.loads(planned.stdout)["injections"]}
+    assert len(wanted) == 2
+    assert all(target.startswith("api-") for target in wanted)
+    done = shop.gameday("run", "quick.yaml", "--seed", "3", timeout=180)
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 3, done.stdout + done.stderr  # nobody was told: nothing was detected
+    (drill,) = list_drills(shop.cwd)
+    found = json.loads(drill.debrief("json").read_text())["injections"]
+    assert {each["target"] for each in found} == wanted
+    assert {each["how"] for each in found} == {"put-back"}
+
+
 def test_what_did_not_opt_in_is_no_target(shop: Terminal, outside: Docker, base_image: str) -> None:
     """Attached by a label: a container with it, but without the opt-in, does not exist for a drill."""
     text = QUICK.replace("app: shop}", "label: app=mine}").replace("service: api", "service: web")
@@ -213,6 +231,10 @@ def test_what_did_not_opt_in_is_no_target(shop: Terminal, outside: Docker, base_
         no_traceback(done.stdout, done.stderr)
         assert done.returncode == 2
         assert "matches nothing" in done.stderr
+        (shop.cwd / "quick.yaml").write_text(text.replace("service: web", "label: app=mine"))
+        done = shop.gameday("run", "quick.yaml", "--dry-run")
+        assert done.returncode == 2
+        assert "no slot of the sandbox has the label 'app=mine'" in done.stderr
     finally:
         outside.say("rm", "-fv", made)
 

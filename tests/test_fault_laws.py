@@ -92,6 +92,7 @@ def trials(draw: st.DrawFn, kind: str) -> Trial:
         clock=(clock := FakeClock(start)),
         cpus=draw(st.integers(1, 8)),
         drill=draw(st.sampled_from(["", "d-1"])),
+        labels={"back": {"tier": "data"}},
     )
     clock.advance(draw(st.floats(0, 1e3)))
     if on_links(kind):
@@ -99,7 +100,8 @@ def trials(draw: st.DrawFn, kind: str) -> Trial:
         target, most = {"link": ends}, 1
         most = (1 if "front-1" in ends else front) * (1 if "back-1" in ends else back)
     elif draw(st.booleans()):
-        target, most = {"service": "back"}, back
+        by = draw(st.sampled_from([("service", "back"), ("label", "tier=data"), ("label", "tier")]))
+        target, most = dict([by]), back
     else:
         target, most = {"slot": f"back-{draw(st.integers(1, back))}"}, 1
     choice = draw(
@@ -211,7 +213,11 @@ def test_an_empty_slot_is_no_target(kind: str) -> None:
         ("memory.hog", {"headroom": "2GiB"}, "2 GiB is outside 0 B to 1 GiB"),
         ("cpu.burn", {"workers": 0}, "at least 1"),
         ("cpu.burn", {"burners": 3}, "burners"),
-        ("process.kill", {"target": {"service": "a", "slot": "a-1"}}, "service or slot"),
+        (
+            "process.kill",
+            {"target": {"service": "a", "slot": "a-1"}},
+            "one of service, slot and label",
+        ),
         ("process.kill", {"target": {"service": "a", "count": 1, "share": "5%"}}, "not both"),
         ("net.reset", {"target": {"link": "a"}}, "not a link; write it as api->store"),
     ],

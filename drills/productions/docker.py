@@ -73,7 +73,9 @@ def produce(
 
         services = {name: service.replicas for name, service in shape.services.items()}
         lacking = DockerSandbox.lacks_beforehand()
-        return FakeSandbox(services, list(shape.links), lacks=lacking, drill=_REHEARSAL)
+        return FakeSandbox(
+            services, list(shape.links), lacks=lacking, drill=_REHEARSAL, labels=shape.labels
+        )
 
     return Production(
         scenario=loaded.scenario,

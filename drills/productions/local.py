@@ -56,7 +56,9 @@ def produce(
 
         services = {name: service.replicas for name, service in shape.services.items()}
         lacks = local_lacks() if _needs(loaded.scenario, "disk") else {}
-        return FakeSandbox(services, list(shape.links), lacks=lacks, drill="plan")
+        return FakeSandbox(
+            services, list(shape.links), lacks=lacks, drill="plan", labels=shape.labels
+        )
 
     return Production(
         scenario=loaded.scenario,

@@ -16,7 +16,7 @@ import abc
 import shlex
 import signal as signals
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -63,6 +63,9 @@ __all__ = [
     "Sandbox",
     "Slot",
     "Toxic",
+    "carries",
+    "label_words",
+    "labels_of",
 ]
 
 
@@ -78,6 +81,7 @@ class Slot(msgspec.Struct, frozen=True):
         address: ``host:port`` where it listens; empty if it does not.
         drained: True if links no longer lead to it.
         since: CLOCK_MONOTONIC of the last start, seconds.
+        labels: What it can be aimed at by beside its names (`labels_of`).
     """
 
     name: str
@@ -91,6 +95,30 @@ class Slot(msgspec.Struct, frozen=True):
     since: float = 0.0
     owner: str = ""
     tier: str = ""
+    labels: dict[str, str] = {}
+
+
+def labels_of(own: Mapping[str, str], *, owner: str, tier: str) -> dict[str, str]:
+    """The labels of a slot: its own, and what is declared of its service, unless its own say otherwise."""
+    declared = {"owner": owner, "tier": tier}
+    return {name: value for name, value in declared.items() if value} | dict(own)
+
+
+def carries(labels: Mapping[str, str], label: str) -> bool:
+    """Whether ``label`` is among them: ``tier=cache``, or ``tier`` with any value."""
+    name, equals, value = label.partition("=")
+    return name in labels and (not equals or labels[name] == value)
+
+
+def label_words(every: Iterable[Mapping[str, str]], like: str) -> list[str]:
+    """What could have been meant by ``like``: names, or names with values; none of an engine's own."""
+    found = {
+        f"{name}={value}" if "=" in like else name
+        for labels in every
+        for name, value in labels.items()
+        if not name.startswith(("gameday.", "com.docker."))
+    }
+    return sorted(found)
 
 
 class Link(msgspec.Struct, frozen=True):

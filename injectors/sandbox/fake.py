@@ -93,6 +93,7 @@ class FakeSandbox(Sandbox):
         disk: Bytes free on each slot's disk at first.
         patience: Seconds after which a caller gives up on a link.
         heals_after: Seconds after which an exited process comes back by itself; None: never.
+        labels: Labels of a service's slots.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class FakeSandbox(Sandbox):
         disk: int = 64 << 20,
         patience: float = 0.5,
         heals_after: float | None = None,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         routes = [_route(link, services) for link in links]
         state = FakeState(
@@ -117,6 +119,7 @@ class FakeSandbox(Sandbox):
             disk=disk,
             patience=patience,
             heals_after=heals_after,
+            labels={service: dict(each) for service, each in (labels or {}).items()},
         )
         for service, replicas in services.items():
             for number in range(1, replicas + 1):

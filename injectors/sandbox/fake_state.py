@@ -112,6 +112,7 @@ class FakeState(msgspec.Struct):
         heals_after: Seconds after which an exited process comes back by itself; None: never.
         patience: Seconds after which a caller gives up on a link.
         disk: Bytes of each slot's disk that are free at first.
+        labels: Of the slots of each service.
     """
 
     routes: list[tuple[str, str]]
@@ -125,6 +126,7 @@ class FakeState(msgspec.Struct):
     disk: int = 64 << 20
     patience: float = 0.5
     heals_after: float | None = None
+    labels: dict[str, dict[str, str]] = {}
 
     def slot(self, name: str) -> FakeSlot:
         """The slot of that name.
@@ -356,6 +358,7 @@ def show_slot(state: FakeState, slot: FakeSlot) -> Slot:
         drained=slot.drained,
         restarts=max(slot.restarts, 0),
         since=slot.since,
+        labels=state.labels.get(slot.service, {}),
     )
 
 

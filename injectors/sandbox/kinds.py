@@ -24,6 +24,7 @@ class Kind(msgspec.Struct, frozen=True):
         parts: What it can do at all; what this machine lacks is found before a drill starts.
         libraries: What its driver imports at its first use: whoever must be quick imports it before.
         commands: Whether an undo may run a command of the user's own there (`RunCommand`).
+        labelled: Whether its slots carry labels, by which they can be aimed at.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Kind(msgspec.Struct, frozen=True):
     parts: frozenset[str]
     libraries: tuple[str, ...] = ()
     commands: bool = False
+    labelled: bool = False
 
 
 _EVERY = frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"})
@@ -38,7 +40,7 @@ _CONTAINERS = frozenset({"packets", "limits", "networks", "containers", "files"}
 _HERE = "gameday.injectors.sandbox"
 
 KINDS: dict[str, Kind] = {
-    "local": Kind(f"{_HERE}.local.driver", "LocalSandbox", _EVERY),
+    "local": Kind(f"{_HERE}.local.driver", "LocalSandbox", _EVERY, labelled=True),
     "attached": Kind(
         f"{_HERE}.attached", "AttachedSandbox", frozenset({"processes"}), commands=True
     ),
@@ -47,8 +49,11 @@ KINDS: dict[str, Kind] = {
         "DockerSandbox",
         _EVERY | _CONTAINERS,
         ("docker.api.client", "docker.errors", "docker.utils", "requests.exceptions"),
+        labelled=True,
     ),
-    "fake": Kind(f"{_HERE}.fake", "FakeSandbox", _EVERY | _CONTAINERS, commands=True),
+    "fake": Kind(
+        f"{_HERE}.fake", "FakeSandbox", _EVERY | _CONTAINERS, commands=True, labelled=True
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gameday.injectors.sandbox import process
-from gameday.injectors.sandbox.base import Link, Slot
+from gameday.injectors.sandbox.base import Link, Slot, labels_of
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["OPT_IN", "Container", "links_of", "numbered", "read_container"]
@@ -84,6 +84,7 @@ class Container(msgspec.Struct, frozen=True):
 
     def as_slot(self, *, drained: bool, now: float, wall: float) -> Slot:
         """As `gameday sandbox ps` shows it; ``now`` and ``wall`` are one instant on two clocks."""
+        owner, tier = (self.labels.get(name, "") for name in ("gameday.owner", "gameday.tier"))
         return Slot(
             name=self.slot,
             service=self.service,
@@ -94,8 +95,9 @@ class Container(msgspec.Struct, frozen=True):
             drained=drained,
             restarts=self.restarts,
             since=now - (wall - self.started),
-            owner=self.labels.get("gameday.owner", ""),
-            tier=self.labels.get("gameday.tier", ""),
+            owner=owner,
+            tier=tier,
+            labels=labels_of(self.labels, owner=owner, tier=tier),
         )
 
 

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import ports, process
-from gameday.injectors.sandbox.base import ProcessStatus, Slot
+from gameday.injectors.sandbox.base import ProcessStatus, Slot, labels_of
 from gameday.injectors.sandbox.local import health, templates
 from gameday.injectors.sandbox.local.cgroups import Group
 from gameday.injectors.sandbox.local.child import Child
@@ -113,6 +113,7 @@ class Replica:
             since=self.since,
             owner=self.service.owner,
             tier=self.service.tier,
+            labels=labels_of({}, owner=self.service.owner, tier=self.service.tier),
         )
 
     # What its processes see
