@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from gameday.injectors.errors import ScenarioError
 from gameday.injectors.registry import fault_class, known_kinds
-from gameday.scenarios.catalog import find_scenario
+from gameday.scenarios.catalog import CATALOGUE, find_scenario
 from gameday.scenarios.document import parse_document
 from gameday.scenarios.load import (
     LoadedScenario,
@@ -894,6 +895,48 @@ def test_what_only_follows_from_a_mistake_is_not_told(
     ]
     assert len(shown) == 1, shown
     assert said in shown[0]
+
+
+SHOP = (CATALOGUE / "slow-store.yaml").read_text()
+
+
+def shop(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    """The problems of a shipped scenario with some changes."""
+    shutil.copytree(CATALOGUE / "runbooks", folder / "shop" / "runbooks")
+    text = SHOP
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "shop" / "a.yaml").write_text(text)
+    return problems(folder / "shop" / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("SHOP_STORE_TIMEOUT: 3s", "SHOP_STORE_TIMEOUT: 3", "found the number 3, expected text"),
+        ("kind: local", "kind: kubernetes", "sandbox.kind: found the text 'kubernetes'"),
+        ("  app: shop", "  ap: shop", "`ap` is no key of sandbox"),
+        ("  app: shop", "  app: shop\n  file: a.yaml", "give app"),
+        ("  app: shop", "  app: shop\n  replicas: {api: many}", "found the text 'many'"),
+        ("  app: shop", "  app: shpo", "there is no application 'shpo'"),
+    ],
+)
+def test_a_bad_sandbox_brings_no_second_problem(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    (found,) = shop(tmp_path, (old, new))
+    assert said in found
+
+
+def test_a_bad_variable_hides_no_other_problem(tmp_path: Path) -> None:
+    bad = ("SHOP_STORE_TIMEOUT: 3s", "SHOP_STORE_TIMEOUT: 3")
+    found = shop(tmp_path, bad, ("link: api->store", "link: api->stor"), ("browse", "brows"))
+    assert [one.split(" | ")[-1] for one in found] == [
+        'If it is text, put it in quotes: "3".',
+        "Did you mean browse?",
+        "Did you mean store?",
+    ]
 
 
 def test_of_a_file_that_is_none_of_ours_little_is_shown() -> None:
