@@ -65,12 +65,16 @@ class Misfit(ValueError):
             was found is put before it.
         hint: What to do about it.
         path: Keys that lead from the value that is looked at to the one to blame.
+        missing: That one is not there at all; the message says what belongs there.
     """
 
-    def __init__(self, message: str, *, hint: str = "", path: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", path: tuple[str, ...] = (), missing: bool = False
+    ) -> None:
         super().__init__(message)
         self.hint = hint
         self.path = path
+        self.missing = missing
 
 
 class Unfit(msgspec.Struct, frozen=True):
@@ -315,6 +319,9 @@ class _Reader:
         try:
             model, seen = flat.choose(rest)
         except Misfit as error:
+            if error.missing:
+                about = f"{error} {error.hint}".rstrip()
+                return self._add(Unfit((*path, *error.path), "missing", about=about))
             return self._note(error, path)
         before = len(self.unfits)
         read = self.model(model, seen, path)
@@ -367,7 +374,7 @@ class _Reader:
             if value is None or len(self.unfits) > before:
                 break
             if isinstance(one, Meta):
-                show = unit.show if unit is not None and isinstance(given, str) else _show
+                show = unit.show if unit is not None else _show
                 value = self._made(partial(_bounded, one, value, show), path, on_key=on_key)
             elif isinstance(one, Within):
                 value = self._made(partial(_within, one, unit, value), path)

@@ -11,6 +11,7 @@ from gameday.injectors.units import parse_share
 
 __all__ = ["Most", "parse_most"]
 
+_EXPECTED = "expected a count, a share or a part of a whole, such as 2, 30% or 1 of 3"
 _RATIO = re.compile(r"\s*(\d+)\s+of\s+(\d+)\s*")
 
 
@@ -40,16 +41,16 @@ def parse_most(text: str | int) -> Most:
     """
     if isinstance(text, int):
         if text < 0:
-            raise ValueError(f"{text} was found; write it as 1 of 3, 30% or 2")
+            raise ValueError(_EXPECTED)
         return Most(str(text), count=text)
     if ratio := _RATIO.fullmatch(text):
         some, whole = int(ratio[1]), int(ratio[2])
         if whole == 0 or some > whole:
-            raise ValueError(f"{text!r} is no part of a whole; write it as 1 of 3")
+            raise ValueError(_EXPECTED)
         return Most(f"{some} of {whole}", share=some / whole)
     if text.strip().isdigit():
         return Most(text.strip(), count=int(text))
     try:
         return Most(text.strip(), share=parse_share(text))
     except ValueError:
-        raise ValueError(f"{text!r} was found; write it as 1 of 3, 30% or 2") from None
+        raise ValueError(_EXPECTED) from None

@@ -41,16 +41,20 @@ def find_scenario(name: str, cwd: Path) -> Path:
 
     A path is taken as one, whether or not a file is there: reading it will tell.
     A bare name is looked for in ``cwd/scenarios``, in ``cwd``, and among the
-    shipped scenarios, in this order.
+    shipped scenarios, in this order; last, what is no file but has that name in ``cwd``, such
+    as a folder, is taken as a path, too.
 
     Raises:
         ScenarioError: if a bare name is none; names the nearest one.
     """
     if os.sep in name or name.endswith(_SUFFIXES):
         return cwd / name
-    for path in _places(name, cwd):
+    places = _places(name, cwd)
+    for path in places:
         if path.is_file():
             return path
+    if places and places[-1].exists():
+        return places[-1]
     raise ScenarioError(name, [Problem("there is no scenario of this name", hint=_hint(name, cwd))])
 
 

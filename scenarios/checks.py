@@ -168,12 +168,24 @@ def alerts(draft: Draft) -> Iterator[Problem]:
         alert = placed.value
         if alert.rule is not None:
             yield from _when(draft, alert.rule, placed.at("when"), f"alert {alert.name}")
-        lacking = [key for key in _PAGE if not getattr(alert, key).strip()]
-        if alert.tier == "page" and lacking:
-            said = ", ".join(f"{key} ({_PAGE[key]})" for key in lacking)
-            message = f"the page {alert.name} lacks {said}"
-            hint = "A page says all five, so that whoever is woken can act; a ticket need not."
-            yield problem_at(placed.node, message, hint)
+        if alert.tier == "page":
+            yield from _page(placed)
+
+
+def _page(placed: Placed[AlertRule]) -> Iterator[Problem]:
+    """What a page does not say: at its key, where there is one."""
+    hint = "A page says all five, so that whoever is woken can act; a ticket need not."
+    alert = placed.value
+    silent = [key for key in _PAGE if not getattr(alert, key).strip()]
+    for key in silent:
+        node = placed.node.get(key)
+        if node is not None:
+            message = f"the page {alert.name}: `{key}` is empty, expected {_PAGE[key]}"
+            yield problem_at(node, message, hint)
+    lacking = [key for key in silent if placed.node.get(key) is None]
+    if lacking:
+        said = ", ".join(f"{key} ({_PAGE[key]})" for key in lacking)
+        yield problem_at(placed.node, f"the page {alert.name} lacks {said}", hint)
 
 
 def guards(draft: Draft) -> Iterator[Problem]:

@@ -12,22 +12,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import yaml
 
 from gameday.injectors.errors import Problem, ScenarioError
+from gameday.scenarios.syntax import NESTING, TOO_DEEP, Place, place_of, syntax_problem
 
-__all__ = ["Node", "Place", "parse_document", "show_found"]
+__all__ = ["STRANGE", "Node", "Place", "means_number", "parse_document", "show_found"]
 
-_NESTING = 50
 _NODES = 20_000
 _ALIASES = 100
 _SCALAR = 100_000
 _DIRECTIVES = 4
 _DIGITS = 18
 _SHOWN = 60
+
+STRANGE = 20
+"""Characters that are shown of a line in a file that is none of ours; it may be a secret."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -44,65 +47,6 @@ _NOT_PRINTED_ASCII = re.compile("[^\t\n\r\x20-\x7e]")
 _NOT_PRINTED = (
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-
-_TOO_DEEP = f"lists and mappings nest deeper than {_NESTING} levels"
-_SYNTAX = {
-    "exceeded maximum nesting depth": (_TOO_DEEP, ""),  # the parser's own cap, further ahead
-    "mapping values are not allowed in this context": (
-        "found a ':' where no key can stand",
-        "Check the indentation; text that contains ': ' needs quotes.",
-    ),
-    "block sequence entries are not allowed in this context": (
-        "found a '-' where no list can begin",
-        "Put the list's first '-' on a line of its own.",
-    ),
-    "did not find expected key": (
-        "expected a key of the {context} that begins at line {line}",
-        "Check the indentation and the quotes of the line before.",
-    ),
-    "did not find expected '-' indicator": (
-        "expected the next '-' of the list that begins at line {line}",
-        "The entries of a list are indented alike.",
-    ),
-    "did not find expected ',' or ']'": (
-        "the list that begins at line {line}, column {column} with '[' lacks a ',' or its ']'",
-        "",
-    ),
-    "did not find expected ',' or '}'": (
-        "the mapping that begins at line {line}, column {column} with '{{' lacks a ',' or its '}}'",
-        "",
-    ),
-    "could not find expected ':'": (
-        "the key at line {line} lacks its ':'",
-        "",
-    ),
-    "found unexpected end of stream": (
-        "the quote that begins at line {line}, column {column} is never closed",
-        "",
-    ),
-    "found unknown escape character": (
-        "found an unknown escape after a backslash",
-        "In double quotes write \\\\ for a backslash, or use single quotes.",
-    ),
-    "did not find expected node content": ("expected a value here", ""),
-    "did not find expected <document start>": (
-        "found more text after the end of the document",
-        "The whole file is one mapping: keys with a ':' and the same indentation.",
-    ),
-    "found undefined tag handle": ("found a tag ('!…'); expected a plain value", ""),
-    "did not find expected alphabetic or numeric character": (
-        "found '&' or '*' at the start of a value; expected a name after it",
-        "Text that begins so needs quotes.",
-    ),
-    "found unknown directive name": ("found a '%' at the start of a line", "Put it in quotes."),
-}
-
-
-class Place(NamedTuple):
-    """Line and column, from 1."""
-
-    line: int
-    column: int
 
 
 class Node(msgspec.Struct, eq=False):
@@ -180,8 +124,17 @@ class Node(msgspec.Struct, eq=False):
         return None
 
 
-def show_found(node: Node) -> str:
-    """What stands there, for people: ``the text 'ten'``, ``the number 10``, ``a list``."""
+def means_number(raw: str) -> bool:
+    """Whether a text is a number if it is written without quotes."""
+    return bool(_INTEGER.fullmatch(raw) or _FLOAT.fullmatch(raw))
+
+
+def show_found(node: Node, most: int = _SHOWN) -> str:
+    """What stands there, for people: ``the text 'ten'``, ``the number 10``, ``a list``.
+
+    Args:
+        most: Characters that are shown, at most.
+    """
     value = node.content
     if isinstance(value, dict):
         return "a mapping"
@@ -189,7 +142,7 @@ def show_found(node: Node) -> str:
         return "a list"
     if value is None:
         return "nothing"
-    shown = node.raw if len(node.raw) <= _SHOWN else node.raw[: _SHOWN - 1] + "…"
+    shown = node.raw if len(node.raw) <= most else node.raw[: most - 1] + "…"
     if isinstance(value, str):
         return f"the text {shown!r}"
     return shown if isinstance(value, bool) else f"the number {shown}"
@@ -208,7 +161,7 @@ def parse_document(text: str, name: str) -> tuple[Node, list[Problem]]:
     except _Stop as stop:
         raise ScenarioError(name, [*composer.problems, stop.problem]) from None
     if not isinstance(root.content, dict):
-        message = f"found {show_found(root)}, expected keys with values, such as `name: …`"
+        message = f"found {show_found(root, STRANGE)}, expected keys with values, such as `name: …`"
         raise ScenarioError(name, [*composer.problems, Problem(message, *root.place)])
     return root, composer.problems
 
@@ -218,6 +171,12 @@ class _Stop(Exception):
         super().__init__(message)
         line, column = place or (None, None)
         self.problem = Problem(message, line, column, hint)
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Stop:
+        stop = cls(problem.message)
+        stop.problem = problem
+        return stop
 
 
 def _not_printed(text: str) -> re.Match[str] | None:
@@ -233,43 +192,18 @@ def _check_text(text: str) -> None:
     odd = _not_printed(text)
     if odd is not None:
         code = f"U+{ord(odd[0]):04X}"
-        raise _Stop(f"found the control character {code}", _place_of(text, odd.start()))
+        raise _Stop(f"found the control character {code}", _place_in(text, odd.start()))
     directives = [m.start() for m in re.finditer(r"^%", text, re.MULTILINE)]
     if len(directives) > _DIRECTIVES:
         raise _Stop(
             f"found {len(directives)} lines that begin with '%'; directives are not used here",
-            _place_of(text, directives[_DIRECTIVES]),
+            _place_in(text, directives[_DIRECTIVES]),
         )
 
 
-def _place_of(text: str, index: int) -> Place:
+def _place_in(text: str, index: int) -> Place:
     before = text[:index]
     return Place(before.count("\n") + 1, index - before.rfind("\n"))
-
-
-def _place(mark: Any) -> Place:
-    return Place(mark.line + 1, mark.column + 1)
-
-
-def _syntax(error: yaml.MarkedYAMLError, text: str) -> _Stop:
-    mark, context = error.problem_mark, error.context_mark
-    place = _place(mark) if mark is not None else None
-    begin = _place(context) if context is not None else Place(1, 1)
-    lines = text.splitlines()
-    if error.problem == "found character that cannot start any token" and place is not None:
-        line = lines[place.line - 1] if place.line <= len(lines) else ""
-        return _bad_start(line[place.column - 1 : place.column], place)
-    message, hint = _SYNTAX.get(
-        error.problem or "", (f"this is not YAML: {error.problem or error}", "")
-    )
-    kind = "list" if "collection" in (error.context or "") else "mapping"
-    return _Stop(message.format(line=begin.line, column=begin.column, context=kind), place, hint)
-
-
-def _bad_start(character: str, place: Place) -> _Stop:
-    if character == "\t":
-        return _Stop("found a tab; expected spaces", place, "YAML is indented with spaces only.")
-    return _Stop(f"no value can begin with {character!r}", place, "Put the text in quotes.")
 
 
 class _Composer:
@@ -283,6 +217,9 @@ class _Composer:
         self._nodes = 0
         self._aliases = 0
         self._root: Node | None = None
+        self._quoted: Any = (
+            None  # the last event that stands in the text, if it is a text in quotes
+        )
 
     def compose(self, text: str) -> Node:
         loader = _Loader(text)
@@ -290,9 +227,10 @@ class _Composer:
             while loader.check_event():
                 self._take(loader.get_event())
         except yaml.MarkedYAMLError as error:
-            raise _syntax(error, text) from None
-        except yaml.YAMLError as error:
-            raise _Stop(f"this is not YAML: {error}") from None
+            begun = self._root is not None
+            raise _Stop.of(syntax_problem(error, text, self._quoted, begun=begun)) from None
+        except yaml.YAMLError:
+            raise _Stop("this is not YAML, expected keys with values") from None
         finally:
             loader.dispose()
         if self._root is None or (self._root.content is None and not self._root.raw):
@@ -300,6 +238,8 @@ class _Composer:
         return self._root
 
     def _take(self, event: Any) -> None:
+        if event.start_mark.index != event.end_mark.index:  # it stands in the text
+            self._quoted = event if getattr(event, "style", None) in ("'", '"') else None
         if isinstance(event, yaml.ScalarEvent):
             self._take_scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
@@ -311,17 +251,17 @@ class _Composer:
         elif isinstance(event, yaml.DocumentStartEvent) and self._root is not None:
             raise _Stop(
                 "a second document begins here; a file holds one",
-                _place(event.start_mark),
+                place_of(event.start_mark),
                 "Put it in a file of its own.",
             )
 
     def _begin(self, event: Any) -> None:
-        place = _place(event.start_mark)
+        place = place_of(event.start_mark)
         self._refuse_tag(event, place)
         if self._wants_key():
             raise _Stop("found a list or mapping as a key; expected text", place)
-        if len(self._open) >= _NESTING:
-            raise _Stop(_TOO_DEEP, place)
+        if len(self._open) >= NESTING:
+            raise _Stop(TOO_DEEP, place)
         mapping = isinstance(event, yaml.MappingStartEvent)
         node = Node(place, {} if mapping else [])
         self._remember(node, event.anchor)
@@ -335,7 +275,7 @@ class _Composer:
         self._grow(node)
 
     def _alias(self, event: Any) -> None:
-        place = _place(event.start_mark)
+        place = place_of(event.start_mark)
         node = self._anchors.get(event.anchor)
         if self._wants_key():
             raise _Stop("found an alias as a key; expected text", place)
@@ -347,14 +287,14 @@ class _Composer:
         self._aliases += 1
         if self._aliases > _ALIASES:
             raise _Stop(f"found more than {_ALIASES} aliases", place)
-        if len(self._open) + node.depth > _NESTING:
-            raise _Stop(f"with its aliases the file nests deeper than {_NESTING} levels", place)
+        if len(self._open) + node.depth > NESTING:
+            raise _Stop(f"with its aliases the file nests deeper than {NESTING} levels", place)
         self._count(node.size, place)
         self._attach(node)
         self._grow(node)
 
     def _scalar(self, event: Any) -> Node:
-        place, raw = _place(event.start_mark), event.value
+        place, raw = place_of(event.start_mark), event.value
         self._refuse_tag(event, place)
         if len(raw) > _SCALAR:
             raise _Stop(f"found a text of {len(raw)} characters, expected at most {_SCALAR}", place)

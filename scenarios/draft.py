@@ -128,7 +128,7 @@ def sketch(root: Node, whole: Scenario | None, *, duration: float, stabilise: fl
         alerts=parts.all(AlertRule, "alerts"),
         faults=parts.all(FaultEntry, "faults"),
         reports=parts.all(Report, "reports"),
-        sandbox=parts.one(SandboxChoice, "sandbox"),
+        sandbox=parts.one(SandboxChoice, "sandbox", aside="environment"),
         scripted=parts.one(Scripted, "fixers", "scripted"),
         load=parts.one(Load, "load"),
     )
@@ -141,7 +141,8 @@ class _Parts:
         self._root = root
         self._whole = whole
 
-    def one(self, model: type[M], *path: str | int) -> Placed[M] | None:
+    def one(self, model: type[M], *path: str | int, aside: str = "") -> Placed[M] | None:
+        """A part; where all that is wrong with it is under the key ``aside``, it comes without that."""
         node = self._root.get(*path)
         if node is None or not isinstance(node.content, dict):
             return None
@@ -149,8 +150,10 @@ class _Parts:
             return Placed(node, self._of_whole(path))
         try:
             return Placed(node, read(model, node.plain()))
-        except Misfits:
-            return None
+        except Misfits as error:
+            if not aside or any(one.path[:1] != (aside,) for one in error.unfits):
+                return None
+        return Placed(node, read(model, node.plain() | {aside: {}}))
 
     def _of_whole(self, path: Iterable[str | int]) -> Any:
         value: Any = self._whole

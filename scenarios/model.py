@@ -29,6 +29,7 @@ from gameday.scenarios.expressions import (
     parse_condition,
     parse_when,
 )
+from gameday.scenarios.source import nearest
 from gameday.scenarios.steps import Step, parse_step
 
 __all__ = [
@@ -343,10 +344,13 @@ class AlertRule(Model):
 def _fault(given: dict[str, Any]) -> tuple[type[Fault], dict[str, Any]]:
     """The kind that ``inject`` names, and its parameters."""
     kind = given.get("inject")
+    hint = f"There are: {', '.join(known_kinds())}."
+    if "inject" not in given:
+        near = nearest("inject", tuple(given))
+        hint = f"Did you mean it by `{near}`?" if near else hint
+        raise Misfit("The kind of fault.", hint=hint, path=("inject",), missing=True)
     if not isinstance(kind, str):
-        message = "`inject` is missing: the kind of fault" if kind is None else "expected text"
-        hint = f"There are: {', '.join(known_kinds())}."
-        raise Misfit(message, hint=hint, path=("inject",))
+        raise Misfit("expected text", hint=hint, path=("inject",))
     try:
         found = fault_class(kind)
     except UsageError as error:

@@ -262,12 +262,12 @@ def _slot_of_step(draft: Draft, slot: str, node: Node, scaled: dict[str, int]) -
 
 def journey(draft: Draft) -> Iterator[Problem]:
     """The load's journey is the application's, or a locustfile."""
-    if draft.load is None:
+    if draft.load is None or draft.sandbox is None:
         return
     name = draft.load.value.journey
     if name.endswith(".py") or name in draft.journeys:
         return
-    if draft.sandbox is not None and draft.sandbox.value.app is not None:
+    if draft.sandbox.value.app is not None:
         if not draft.journeys:
             return
         message = f"load: {draft.sandbox.value.app} has no journey {name!r}"

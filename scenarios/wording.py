@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from gameday.injectors.errors import Problem
 from gameday.injectors.models import Unfit, show_path
-from gameday.scenarios.document import Node, show_found
+from gameday.scenarios.document import STRANGE, Node, means_number, show_found
 from gameday.scenarios.source import nearest
 
 __all__ = ["problems_of"]
@@ -44,7 +44,9 @@ def _meant(unknown: Unfit, missing: Iterable[Unfit]) -> str:
 
 def _unknown(unfit: Unfit, root: Node, missing: Iterable[Unfit]) -> Problem:
     where, name = show_path(unfit.path[:-1]), str(unfit.path[-1])
-    message = f"`{_short(name)}` is no key{f' of {where}' if where else ''}"
+    strange = len(unfit.path) == 1 and not set(root.keys) & set(unfit.known)
+    shown = _short(name, STRANGE if strange else _SHOWN)
+    message = f"`{shown}` is no key{f' of {where}' if where else ''}"
     near = _meant(unfit, missing)
     hint = f"Did you mean `{near}`?" if near else f"There are: {', '.join(unfit.known)}."
     above = root.closest(unfit.path[:-1])
@@ -79,19 +81,19 @@ def _advice(unfit: Unfit, node: Node) -> str:
     if expected == "text" and isinstance(value, bool | int | float):
         return f'If it is text, put it in quotes: "{_short(node.raw)}".'
     if expected in ("a number", "a whole number") and isinstance(value, str):
-        return "Numbers are written without quotes." if _is_number(value) else ""
+        return _number(value)
     if expected == "true or false" and str(value).lower() in _YAML_1_1:
         return "Only true and false mean that here."
     return unfit.about
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+def _number(text: str) -> str:
+    """The advice where a text is wanted to be a number."""
+    if means_number(text):
+        return "Numbers are written without quotes."
+    plain = text.replace("_", "")
+    return f"Write it as {_short(plain)}." if means_number(plain) else ""
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _short(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from gameday.injectors.errors import ScenarioError
 from gameday.injectors.registry import fault_class, known_kinds
+from gameday.scenarios.catalog import CATALOGUE, find_scenario
 from gameday.scenarios.document import parse_document
 from gameday.scenarios.load import (
     LoadedScenario,
@@ -305,12 +307,116 @@ def test_a_file_that_grows_while_it_is_read_is_cut_off(tmp_path: Path) -> None:
         ("just words", "1:1 found the text 'just words', expected keys with values"),
         ("a: " + "x" * 200_000, "1:4 found a text of 200000 characters"),
         ("%a\n" * 10, "5:1 found 10 lines that begin with '%'"),
+        ("a: >three", "1:5 found text right after the '>' that begins a text of several lines"),
+        ("a: |0\n b", "1:5 found a 0 after the '|'"),
+        ("a: b\n\tc", "2:1 found a tab; expected spaces"),
+        ("a: |\n\t x", "2:1 found a tab; expected spaces"),
+        ("{users:} 12", "1:7 found a ':' without a space after it, expected `key: value`"),
+        ("a: ? b", "1:4 found a '?' where no key can begin"),
+        ("a: 1\nfoo\n\n\nb: 2", "2:1 the key at line 2 lacks its ':'"),
+        ("% b\n", "1:1 found a '%' at the start of a line, expected a key"),
+        ("a: 1\n%5", "2:1 found a '%' at the start of a line, expected a key"),
+        ("%TAG !a! %z\n---\n", "1:1 found a '%' at the start of a line, expected a key"),
+        ("%YAML 1.2\na: 1", "2:1 found no '---' after a line that begins with '%'"),
+        ("a: !<b", "1:4 found a tag ('!…'); expected a plain value"),
+        ("a: !%zz", "1:4 found a tag ('!…'); expected a plain value"),
+        ('a: "\\us"', "1:7 found a backslash with x, u or U, expected 2, 4 or 8 hexadecimal"),
+        ('a: "\\ud800"', "1:7 found a backslash with the number of no character"),
+        ('a: "b\n--- c', "1:4 the quote that begins at line 1, column 4 is not closed before"),
+        ("a: 'it's'", "begins at line 1, column 4 and ends at line 1, column 7"),
+        ('a: ["x" y]', "1:9 the list that begins at line 1, column 4 with '['"),
     ],
 )
 def test_yaml_that_we_do_not_take(text: str, message: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         load_text(text, "a.yaml")
     assert any(message in one for one in _shown(caught.value)), _shown(caught.value)
+
+
+PARSER = [
+    "block sequence entries are not allowed in this context",
+    *("could not find expected ':'", "could not find expected directive name"),
+    *("did not find URI escaped octet", "did not find expected '!'"),
+    *("did not find expected ',' or ']'", "did not find expected ',' or '}'"),
+    *("did not find expected '-' indicator", "did not find expected <document start>"),
+    "did not find expected alphabetic or numeric character",
+    "did not find expected comment or line break",
+    *("did not find expected digit or '.' character", "did not find expected hexdecimal number"),
+    *("did not find expected key", "did not find expected node content"),
+    *("did not find expected tag URI", "did not find expected version number"),
+    *("did not find expected whitespace", "did not find the expected '>'"),
+    *("exceeded maximum nesting depth", "found a tab character that violates indentation"),
+    "found a tab character where an indentation space is expected",
+    "found an incorrect leading UTF-8 octet",
+    "found an incorrect trailing UTF-8 octet",
+    *("found an indentation indicator equal to 0", "found character that cannot start any token"),
+    *("found duplicate %TAG directive", "found duplicate %YAML directive"),
+    *("found extremely long version number", "found incompatible YAML document"),
+    *("found invalid Unicode character escape code", "found undefined tag handle"),
+    *("found unexpected ':'", "found unexpected document indicator"),
+    *("found unexpected end of stream", "found unexpected non-alphabetical character"),
+    *("found unknown directive name", "found unknown escape character"),
+    "mapping keys are not allowed in this context",
+    "mapping values are not allowed in this context",
+]
+"""What libyaml says; nobody who writes a scenario should have to understand it."""
+
+WORN = ["cannot stand here in YAML", "this is not YAML"]
+"""What is said where we know nothing better."""
+
+EDITS = st.tuples(
+    st.integers(0, len(GOOD)),
+    st.sampled_from([0, 0, 0, 1, 1, 3, 12]),
+    st.sampled_from(
+        [
+            *"\"'{}[]:,-?&*!|>%@`#\t\n \\",
+            *(": ", "- ", "? ", "{a:}", "\n? ", "\n\t", "\t- ", "&a ", "*a ", "''", '""', "]]"),
+            *("!<a", "!a!b", "!%zz", '"\\x', '"\\u12"', '"\\ud800"', "|0\n", ">99", "|+ x\n"),
+            *("\n%", "\n%a b\n", "\n---\n", "\n...\n", "\n%YAML 1.2\n", "\n%TAG ! x\n", "%%"),
+        ]
+    ),
+)
+
+
+@given(edits=st.lists(EDITS, min_size=1, max_size=3))
+@settings(deadline=None, max_examples=3000)
+def test_no_typing_mistake_is_told_in_the_parsers_words(edits: list[tuple[int, int, str]]) -> None:
+    text = GOOD
+    for at, length, new in edits:
+        text = text[:at] + new + text[at + length :]
+    try:
+        parse_document(text, "a.yaml")
+    except ScenarioError as error:
+        for told in _shown(error):
+            assert not any(words in told for words in (*PARSER, *WORN)), (told, text)
+
+
+QUOTE_SPOTS = [found.end() for found in re.finditer(r"(?m)^[ -]*|: |[\[{,] ?", GOOD)]
+
+
+@given(at=st.sampled_from(QUOTE_SPOTS), quote=st.sampled_from("\"'"))
+@settings(deadline=None, max_examples=300)
+def test_a_stray_quote_is_told_with_the_line_where_it_begins(at: int, quote: str) -> None:
+    line = GOOD.count("\n", 0, at) + 1
+    try:
+        parse_document(GOOD[:at] + quote + GOOD[at:], "a.yaml")
+    except ScenarioError as error:
+        last = error.problems[-1]
+        assert last.line == line or f"line {line}," in last.message + last.hint, last
+
+
+def test_a_quote_that_ends_at_the_next_one_is_told_where_it_begins(folder: Path) -> None:
+    assert changed(folder, "title: A", 'title: "A') == [
+        "3:8 found more text right after the quote that begins at line 3, column 8 and ends at "
+        "line 5, column 14 | Close it where the text ends; a quote inside the text is written "
+        "\\\" or, in single quotes, ''."
+    ]
+    (found,) = changed(folder, "title: A", '"title: A')
+    assert found.startswith(
+        "3:1 the quote that begins at line 3, column 1 begins a key, but no ':'"
+    )
+    (found,) = changed(folder, 'objectives: ["Does it hold?"]', 'objectives: ["Does it hold?]')
+    assert found.startswith("5:14 found more text right after the quote that begins at line 5")
 
 
 def test_plain_words_mean_what_they_say() -> None:
@@ -485,7 +591,6 @@ CHECKS = [
     ("link: api->db", "link: api->db, count: 4", "30:79", "asks for 4, but only 3 match"),
     ("target: {service: api, count: 1}", "target: api", "29:45", "expected keys with values"),
     ("inject: process.kill", "inject: 3", "29:23", "found the number 3, expected text"),
-    ("inject: process.kill, ", "", "29:5", "`inject` is missing"),
     ("delay: 200ms", "delay: 200", "30:80", "200 has no unit"),
     ("delay: 200ms", "delay: 2h", "30:80", "2 h is outside 1 ms to 1 min"),
     ("delay: 200ms, ", "", "30:5", "`delay` is missing"),
@@ -530,6 +635,15 @@ CHECKS = [
     ("users: 20", "users: 0", "9:34", "found the number 0, expected at least 1"),
     ("users: 20", 'users: "20"', "9:34", "Numbers are written without quotes."),
     ("users: 20", "users: 2.5", "9:34", "expected a whole number"),
+    ("spawn_rate: 2.5", "spawn_rate: 1_2", "9:50", "found the text '1_2', expected a number | Write it as 12."),
+    ("impact: Customers see it.", 'impact: ""', "22:13", "the page Burn: `impact` is empty, expected who feels it"),
+    ("every: 50ms", "every: 0", "11:42", "found the number 0, expected at least 10 ms"),
+    ("every: 50ms", 'every: "0s"', "11:42", "found the text '0s', expected at least 10 ms"),
+    ("duration: 2m", "duration: 2m\nblast_radius: {at_most: x}", "7:25", "blast_radius.at_most: found the text 'x', expected a count"),
+    ("duration: 2m", "duration: 2m\nblast_radius: {at_most: 2 of 1}", "7:25", "found the text '2 of 1', expected a count"),
+    ("duration: 2m", "duration: 2m\nblast_radius: {at_most: -1}", "7:25", "found the number -1, expected a count"),
+    ("inject: process.kill, ", "", "29:5", "`inject` is missing from faults[0] | The kind of fault. There are: process.kill,"),
+    ("inject: process.kill", "injct: process.kill", "29:5", "`inject` is missing from faults[0] | The kind of fault. Did you mean it by `injct`?"),
 ]  # fmt: skip
 
 
@@ -781,6 +895,68 @@ def test_what_only_follows_from_a_mistake_is_not_told(
     ]
     assert len(shown) == 1, shown
     assert said in shown[0]
+
+
+SHOP = (CATALOGUE / "slow-store.yaml").read_text()
+
+
+def shop(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    """The problems of a shipped scenario with some changes."""
+    shutil.copytree(CATALOGUE / "runbooks", folder / "shop" / "runbooks")
+    text = SHOP
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "shop" / "a.yaml").write_text(text)
+    return problems(folder / "shop" / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("SHOP_STORE_TIMEOUT: 3s", "SHOP_STORE_TIMEOUT: 3", "found the number 3, expected text"),
+        ("kind: local", "kind: kubernetes", "sandbox.kind: found the text 'kubernetes'"),
+        ("  app: shop", "  ap: shop", "`ap` is no key of sandbox"),
+        ("  app: shop", "  app: shop\n  file: a.yaml", "give app"),
+        ("  app: shop", "  app: shop\n  replicas: {api: many}", "found the text 'many'"),
+        ("  app: shop", "  app: shpo", "there is no application 'shpo'"),
+    ],
+)
+def test_a_bad_sandbox_brings_no_second_problem(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    (found,) = shop(tmp_path, (old, new))
+    assert said in found
+
+
+def test_a_bad_variable_hides_no_other_problem(tmp_path: Path) -> None:
+    bad = ("SHOP_STORE_TIMEOUT: 3s", "SHOP_STORE_TIMEOUT: 3")
+    found = shop(tmp_path, bad, ("link: api->store", "link: api->stor"), ("browse", "brows"))
+    assert [one.split(" | ")[-1] for one in found] == [
+        'If it is text, put it in quotes: "3".',
+        "Did you mean browse?",
+        "Did you mean store?",
+    ]
+
+
+def test_of_a_file_that_is_none_of_ours_little_is_shown() -> None:
+    secret = "$y$j9T$aVerySecretHash/AndMore"
+    for text in (f"root:{secret}:19797:0:::\nbin:*:19797:::::\n", f"root:{secret}:1:\n", secret):
+        with pytest.raises(ScenarioError) as caught:
+            load_text(text, "a.yaml")
+        assert "$y$j9T" in str(caught.value)
+        assert "Hash" not in str(caught.value)
+    with pytest.raises(ScenarioError, match="`an_unknown_key_of_a_scenario` is no key"):
+        load_text(f"{GOOD}an_unknown_key_of_a_scenario: 1\n", "a.yaml")
+
+
+def test_a_folder_is_told_as_one(folder: Path) -> None:
+    (folder / "drills").mkdir()
+    for name in ("drills", "drills/", "."):
+        (found,) = problems(find_scenario(name, folder))
+        assert "found a directory, expected a file" in found
+    with pytest.raises(ScenarioError, match="there is no scenario of this name"):
+        find_scenario("drill", folder)
 
 
 def test_a_bad_step_hides_no_other_step(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ class Chosen(Model, flavour="sweet"):
 
 
 def _choose(given: dict[str, Any]) -> tuple[type[Model], dict[str, Any]]:
-    if given.get("which") != "chosen":
+    if "which" not in given:
+        raise Misfit("What it is.", hint="Say chosen.", path=("which",), missing=True)
+    if given["which"] != "chosen":
         raise Misfit("expected chosen", path=("which",))
     return Chosen, {key: value for key, value in given.items() if key != "which"}
 
@@ -101,6 +103,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"wait": float("nan")}, "wait: expected a duration such as 500ms, 10s, 3m or 1m30s"),
     ({"limit": "0s"}, "limit: expected more than 0 s"),
     ({"limit": "2m"}, "limit: expected at most 1 min"),
+    ({"limit": 0}, "limit: expected more than 0 s"),
+    ({"rate": 0}, "rate: expected more than 0 bit/s"),
     ({"share": 1.5}, "share: expected at most 1"),
     ({"share": -0.5}, "share: expected at least 0"),
     ({"share": [1]}, "share: expected a share such as 95%"),
@@ -206,6 +210,8 @@ def test_what_is_missing_says_what_it_is() -> None:
         read(Inner, {})
     assert [(one.why, one.about) for one in caught.value.unfits] == [("missing", "A digit.")]
     assert unfit({"which": "chosen", "wait": None}).why == "value"
+    absent = unfit({"extra": 1})
+    assert (absent.sentence, absent.about) == ("`which` is missing", "What it is. Say chosen.")
 
 
 def test_class_keywords_are_attributes_and_models_are_frozen() -> None:
