@@ -102,7 +102,11 @@ def debrief(drill: str, form: str | None, names: bool) -> None:
     help="Give DRILL up: say what it left, touch nothing, and remind of it no more.",
 )
 def recover(drill: str | None, forget: bool) -> None:
-    """Put back what an interrupted drill left: DRILL, or every one on this machine."""
+    """Put back what an interrupted drill left: DRILL, or every one on this machine.
+
+    Exit code: 0, or 5 if something could not be put back, or a drill's folder is away (renamed,
+    not mounted): it is put back once the folder is there again.
+    """
     import anyio
 
     from gameday.drills.state import end_stopped_watchdogs
