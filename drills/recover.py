@@ -210,10 +210,16 @@ class _Recovery:
         reason to leave anything broken for longer.
         """
         pages = [armed for armed in left if _is_page(armed)]
+        bug: Exception | None = None
         async with anyio.create_task_group() as together:
             for armed in pages:
                 together.start_soon(self._resolve, armed, results, limit)
-            await self._in_order([armed for armed in left if armed not in pages], results, limit)
+            try:
+                await self._in_order([each for each in left if each not in pages], results, limit)
+            except Exception as error:
+                bug = error  # raised outside, where no task group wraps it
+        if bug is not None:
+            raise bug
         return [armed for armed in left if results[armed.id].outcome is Outcome.FAILED]
 
     async def _resolve(self, armed: Armed, results: dict[str, Undone], limit: float) -> None:
