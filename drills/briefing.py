@@ -234,10 +234,10 @@ def slot_table(slots: Iterable[Slot]) -> Table:
         unwell = slot.state != "running" or slot.health == "unhealthy"
         state = slot.state + (", drained" if slot.drained else "")
         table.add_row(
-            Text(slot.name, style="bold red" if unwell else ""),
+            Text(printable(slot.name), style="bold red" if unwell else ""),
             Text(state, style="red" if slot.state != "running" else ""),
             Text(slot.health, style="red" if slot.health == "unhealthy" else ""),
-            Text(slot.address),
+            Text(printable(slot.address)),
             str(slot.restarts),
             Text(printable(slot.owner)),
             Text(printable(slot.tier)),

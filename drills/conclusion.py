@@ -13,7 +13,7 @@ from gameday.drills.journal import read_journal
 from gameday.drills.undo_log import SANDBOX, read_undo_log
 from gameday.injectors.errors import StorageError, UndoFailed, UsageError
 from gameday.injectors.sandbox.kinds import by_hand
-from gameday.injectors.undo import Compared, Outcome, Undone
+from gameday.injectors.undo import Compared, Outcome, ResolvePage, Undone
 from gameday.scenarios.load import load_text
 from gameday.scenarios.model import Scenario
 from gameday.scoring.events import Event, InjectionArmed, InjectionUndone, TargetChecked
@@ -96,6 +96,8 @@ def _outstanding(folder: DrillFolder, found: Score) -> Iterator[str]:
     for armed in read_undo_log(folder.undo, folder.recovery).outstanding:
         if armed.id not in known:
             hands = "; ".join(by_hand(step, armed.sandbox) for step in armed.steps)
+            if any(isinstance(step, ResolvePage) for step in armed.steps):
+                hands += f", then `gameday recover --forget {folder.id}`"
             yield f"{armed.what}; by hand: {hands}"
 
 

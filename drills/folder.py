@@ -81,6 +81,20 @@ class DrillFolder:
         return self.path / "undo.jsonl"
 
     @property
+    def away(self) -> bool:
+        """True if there is no undo log: the folder was renamed or removed, or is not mounted.
+
+        Then nobody knows what is outstanding. A log that is there and cannot be read is not away.
+        """
+        try:
+            self.undo.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass  # whoever reads it says what is wrong with it
+        return False
+
+    @property
     def recovery(self) -> Path:
         """What the watchdog or `gameday recover` put back."""
         return self.path / "recovery.jsonl"

@@ -115,6 +115,7 @@ class _Story(View):
     def __exit__(self, *exc: object) -> None:
         if isinstance(self.console, _Terminal):
             self.console.outlet.finish()
+            self.lost = self.console.outlet.failure
 
     def observe(self, event: events.Event) -> None:
         if isinstance(event, events.PhaseBegan):

@@ -46,6 +46,11 @@ class Outlet(io.TextIOBase):
         """The stream's."""
         return self._stream.fileno()
 
+    @property
+    def failure(self) -> OSError | None:
+        """Why the stream takes nothing more: its reader is gone, the disk is full."""
+        return self._failure
+
     def writable(self) -> bool:
         """It is."""
         return True

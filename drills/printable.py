@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+import sys
+
+__all__ = ["printable", "show_text"]
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -14,3 +16,11 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else " " for c in text)
+
+
+def show_text(text: str) -> None:
+    """Print the text of a file: as it stands into a file or a pipe, made fit for a terminal."""
+    if sys.stdout.isatty():
+        text = printable(text, "\n\t")
+    sys.stdout.write(text)
+    sys.stdout.flush()

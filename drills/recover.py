@@ -12,14 +12,16 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from gameday.drills import state
+from gameday.drills.channels import close_book
 from gameday.drills.durable import append, open_append, split_lines
 from gameday.drills.ending import end_runner
 from gameday.drills.fingerprint import difference
@@ -32,7 +34,15 @@ from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, is_stopped, signal_process
-from gameday.injectors.undo import Armed, Compared, Outcome, SandboxRef, TearDown, Undone
+from gameday.injectors.undo import (
+    Armed,
+    Compared,
+    Outcome,
+    ResolvePage,
+    SandboxRef,
+    TearDown,
+    Undone,
+)
 from gameday.injectors.writing import encode
 
 __all__ = ["Connect", "check_recovered", "recover"]
@@ -87,8 +97,8 @@ async def recover(
             ours alone: its undo steps could be anything. Nothing was touched.
     """
     refuse_foreign(folder.path)
-    _end_frozen(folder, log)
-    with _locked(folder.undo, wait, insist):
+    await anyio.to_thread.run_sync(_end_frozen, folder, log)
+    async with _locked(folder.undo, wait, insist):
         recovery = _Recovery(
             folder,
             by,
@@ -100,6 +110,9 @@ async def recover(
         results: list[Undone] = []
         with anyio.CancelScope(shield=True):
             results = await recovery.run(tuple(pauses))
+        read = read_undo_log(folder.undo, folder.recovery)
+        if not folder.away and not read.problems:
+            close_book(folder.path, read.outstanding)
     return results
 
 
@@ -107,8 +120,16 @@ def check_recovered(folder: DrillFolder) -> None:
     """Say what is still outstanding.
 
     Raises:
-        UndoFailed: with what each step is by hand.
+        UndoFailed: with what each step is by hand; also where the folder is away, so that
+            nobody can know.
     """
+    give_up = f"`gameday recover --forget {folder.id}`"
+    if folder.away:
+        raise UndoFailed(
+            f"the drill {folder.id} has died, and {folder.path} is away: what it left is not known",
+            hint=f"Mount it or move it back, then `gameday recover {folder.id}`; if it is gone for "
+            f"good, look at the sandbox, then {give_up}.",
+        )
     read = read_undo_log(folder.undo, folder.recovery)
     if not read.outstanding and not read.problems:
         return
@@ -120,7 +141,7 @@ def check_recovered(folder: DrillFolder) -> None:
     ]
     raise UndoFailed(
         "\n".join([*lines, *read.problems]),
-        hint="\n".join(["By hand:", *hands])
+        hint="\n".join(["By hand:", *hands, f"  Once that is done: {give_up}"])
         if hands
         else f"Put back by hand what {folder.undo} says there, then delete that line.",
     )
@@ -172,7 +193,7 @@ class _Recovery:
                 break
             await anyio.sleep(pause)
             left = await self._round(left, results, self._limit)
-        return list(results.values())
+        return [results[armed.id] for armed in read.outstanding]
 
     def _read(self) -> UndoRead:
         read = read_undo_log(self._folder.undo, self._folder.recovery)
@@ -183,8 +204,30 @@ class _Recovery:
     async def _round(
         self, left: list[Armed], results: dict[str, Undone], limit: float
     ) -> list[Armed]:
-        """Try each once; what failed is left."""
-        failed: list[Armed] = []
+        """Try each once; what failed is left.
+
+        Pages are resolved beside the rest, all at once: a channel that does not answer is no
+        reason to leave anything broken for longer.
+        """
+        pages = [armed for armed in left if _is_page(armed)]
+        bug: Exception | None = None
+        async with anyio.create_task_group() as together:
+            for armed in pages:
+                together.start_soon(self._resolve, armed, results, limit)
+            try:
+                await self._in_order([each for each in left if each not in pages], results, limit)
+            except Exception as error:
+                bug = error  # raised outside, where no task group wraps it
+        if bug is not None:
+            raise bug
+        return [armed for armed in left if results[armed.id].outcome is Outcome.FAILED]
+
+    async def _resolve(self, armed: Armed, results: dict[str, Undone], limit: float) -> None:
+        nowhere = SandboxGone("no sandbox is needed to resolve a page")
+        result = await undo_one(armed, nowhere, resolve_page=self._resolve_page, limit=limit)
+        results[armed.id] = self._noted(armed, result)
+
+    async def _in_order(self, left: list[Armed], results: dict[str, Undone], limit: float) -> None:
         done: list[Armed] = []
         async with AsyncExitStack() as boxes:
             found: dict[SandboxKey, Sandbox | SandboxGone] = {}
@@ -195,10 +238,9 @@ class _Recovery:
                     done = []
                 result = await self._undo(armed, found, boxes, limit)
                 results[armed.id] = result
-                self._note(result)
-                (failed if result.outcome is Outcome.FAILED else done).append(armed)
+                if result.outcome is not Outcome.FAILED:
+                    done.append(armed)
             await self._compare(done, found, _COMPARE_WITHIN)
-        return failed
 
     async def _compare(
         self, done: list[Armed], found: dict[SandboxKey, Sandbox | SandboxGone], within: float
@@ -232,7 +274,7 @@ class _Recovery:
                 found[key] = await self._reach(armed.sandbox, boxes)
             limit = min(limit, _HURRIED) if key in self._slow else limit
             called = time.monotonic()
-            result = await undo_one(armed, found[key], resolve_page=self._resolve_page, limit=limit)
+            result = await undo_one(armed, found[key], limit=limit)
             if result.outcome is Outcome.FAILED and time.monotonic() - called >= limit:
                 self._slow.add(key)
         except (GamedayError, OSError, TimeoutError, ImportError) as error:
@@ -241,9 +283,14 @@ class _Recovery:
             result = Undone(
                 armed.id, Outcome.FAILED, f"its sandbox cannot be reached: {why}; by hand: {hands}"
             )
+        return self._noted(armed, result)
+
+    def _noted(self, armed: Armed, result: Undone) -> Undone:
         at, wall = self._axis.now()
         self._log(f"{armed.what}: {result.outcome.value} {result.detail}".rstrip())
-        return msgspec.structs.replace(result, at=at, wall=wall, by=self._by)
+        result = msgspec.structs.replace(result, at=at, wall=wall, by=self._by)
+        self._note(result)
+        return result
 
     async def _reach(self, ref: SandboxRef, boxes: AsyncExitStack) -> Sandbox | SandboxGone:
         try:
@@ -269,6 +316,10 @@ class _Recovery:
                 if self._folder.release_reserve():
                     continue
             return
+
+
+def _is_page(armed: Armed) -> bool:
+    return all(isinstance(step, ResolvePage) for step in armed.steps)
 
 
 async def _let_go(box: Sandbox) -> None:
@@ -308,8 +359,8 @@ class _Axis:
         return round(max(0.0, wall - self._start.wall), 6), round(wall, 6)
 
 
-@contextmanager
-def _locked(undo: Path, wait: float, insist: bool) -> Iterator[None]:
+@asynccontextmanager
+async def _locked(undo: Path, wait: float, insist: bool) -> AsyncIterator[None]:
     """Hold the undo log's lock; without a log there is nothing to hold."""
     try:
         fd = os.open(undo, os.O_RDONLY | os.O_CLOEXEC)
@@ -317,7 +368,7 @@ def _locked(undo: Path, wait: float, insist: bool) -> Iterator[None]:
         yield
         return
     try:
-        if not _take(fd, wait) and not insist:
+        if not await _take(fd, wait) and not insist:
             raise Refused(
                 f"the drill in {undo.parent} still runs, or is being recovered by another process",
                 hint="`gameday abort` ends a drill that runs; it puts everything back.",
@@ -327,7 +378,7 @@ def _locked(undo: Path, wait: float, insist: bool) -> Iterator[None]:
         os.close(fd)
 
 
-def _take(fd: int, wait: float) -> bool:
+async def _take(fd: int, wait: float) -> bool:
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -335,7 +386,7 @@ def _take(fd: int, wait: float) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.02)
+            await anyio.sleep(0.02)
         except OSError as error:
             # Some network file systems have no locks; idempotence has to do there.
             return error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gameday.drills.printable import printable
 from gameday.drills.printer import Printer
 from gameday.injectors.units import show_duration
 from gameday.scenarios.load import LoadedScenario
@@ -22,16 +23,19 @@ def show_scenario(loaded: LoadedScenario) -> None:
     """Print what a scenario believes, breaks and asks."""
     scenario = loaded.scenario
     console = Printer(highlight=False, width=_WIDTH)
-    console.print(Text(scenario.title, style="bold"))
+    console.print(Text(printable(scenario.title), style="bold"))
     kind = scenario.incident_type.replace("-", " ")
     stop = show_duration(scenario.duration)
     console.print(Text(f"{scenario.name} · {scenario.severity} · {kind} · hard stop after {stop}"))
     if scenario.description:
-        console.print(Text(f"\n{scenario.description.strip()}"))
+        console.print(Text(printable(f"\n{scenario.description.strip()}", "\n")))
     _list(console, "Objectives", scenario.objectives)
     table = Table.grid(padding=(0, 2))
     for hypothesis in scenario.hypotheses:
-        table.add_row(Text(f"  {hypothesis.expect}", style="cyan"), Text(hypothesis.claim))
+        table.add_row(
+            Text(printable(f"  {hypothesis.expect}"), style="cyan"),
+            Text(printable(hypothesis.claim)),
+        )
     if scenario.hypotheses:
         console.print("\n[bold]We believe[/]")
         console.print(table)
@@ -71,5 +75,5 @@ def _list(console: Console, title: str, items: Iterable[str]) -> None:
     console.print(f"\n[bold]{title}[/]")
     table = Table.grid(padding=(0, 1))
     for line in lines:
-        table.add_row("  •", Text(line))
+        table.add_row("  •", Text(printable(line, "\n")))
     console.print(table)

@@ -26,7 +26,7 @@ from gameday.drills import state
 from gameday.drills.affinity import Affinity
 from gameday.drills.aim import Aim
 from gameday.drills.briefing import RUNBOOK
-from gameday.drills.channels import Book, forget_book, write_book
+from gameday.drills.channels import Book, close_book, write_book
 from gameday.drills.channels.file import File
 from gameday.drills.channels.message import Channel
 from gameday.drills.channels.terminal import Terminal
@@ -188,6 +188,7 @@ class _Play:
         self.usage = Usage()
         self.affinity = Affinity()
         self.watchdog: Watchdog | None = None
+        self.opened: state.OpenDrill | None = None
 
     def emit(self, event: events.Event) -> None:
         self.view.observe(self.journal.append(event))
@@ -221,6 +222,7 @@ class _Play:
             clock=self.journal.zero,
         )
         state.remember(opened)
+        self.opened = opened
         self.watchdog = Watchdog.start(
             self.folder,
             runner_id,
@@ -231,7 +233,8 @@ class _Play:
             standby=standby,
         )
         await self.watchdog.ready()
-        state.remember(msgspec.structs.replace(opened, watchdog=self.watchdog.process))
+        self.opened = msgspec.structs.replace(opened, watchdog=self.watchdog.process)
+        state.remember(self.opened)
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._guard)
@@ -401,6 +404,8 @@ class _Play:
         """Raises: StorageError: if something is missing by which the drill is found, or stopped."""
         self.log.check_there()
         self.journal.check_there()
+        if self.opened is not None:
+            state.check_noted(self.opened)
         self.lock.check_there()
         self.folder.check_inbox()
 
@@ -473,9 +478,12 @@ class _Play:
         self.log.close()
         if self.watchdog is not None:
             await self.watchdog.done()
-        if not read_undo_log(self.folder.undo, self.folder.recovery).outstanding:
+        read = read_undo_log(self.folder.undo, self.folder.recovery)
+        # Where it is away the watchdog has seen to what it kept of it; without one, we alone know.
+        left = self.log.outstanding if self.folder.away else list(read.outstanding)
+        if not left:
             state.forget(self.folder.id)
-            forget_book(self.folder.path)
+        close_book(self.folder.path, left)
         self.folder.release_reserve()
 
     async def _tear_down(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from gameday.drills.channels import forget_book
 from gameday.drills.durable import is_at, replace_file, storage_hint
 from gameday.drills.folder import DrillFolder
 from gameday.drills.ownership import not_ours, refuse_foreign
@@ -41,7 +42,9 @@ __all__ = [
     "SandboxLock",
     "Stop",
     "allow",
+    "away_drills",
     "blocked",
+    "check_noted",
     "end_stopped_watchdogs",
     "forget",
     "lock_sandbox",
@@ -53,7 +56,6 @@ __all__ = [
     "running_drills",
     "state_folder",
     "stop",
-    "without_record",
 ]
 
 
@@ -155,6 +157,24 @@ def remember(drill: OpenDrill) -> None:
         ) from None
 
 
+def check_noted(drill: OpenDrill) -> None:
+    """Whether any command would find the drill; if not, it is noted anew.
+
+    Raises:
+        StorageError: if somebody removed or changed the entry.
+    """
+    path = state_folder() / "drills" / f"{drill.id}.json"
+    found = _read_drill(path)
+    if found is not None and found.runner == drill.runner:
+        return
+    with suppress(StorageError, Refused):
+        remember(drill)  # it is to be found until its end, and after its death
+    raise StorageError(
+        f"{path} was removed or changed; no command would have found the drill, so it ends",
+        hint="Leave Gameday's state alone while drills run.",
+    )
+
+
 def move(drill_id: str, folder: DrillFolder) -> None:
     """Note that a drill's record is in another folder now. Never raises."""
     for drill in open_drills():
@@ -185,12 +205,17 @@ def _read_drills() -> Iterator[OpenDrill]:
     except OSError:
         return
     for path in paths:
-        try:
-            drill = _drill_decoder.decode(path.read_bytes())
-        except (OSError, *UNREADABLE):
-            continue
-        if drill.id == path.stem and "\0" not in drill.folder:  # else it was changed
+        if (drill := _read_drill(path)) is not None:
             yield drill
+
+
+def _read_drill(path: Path) -> OpenDrill | None:
+    try:
+        drill = _drill_decoder.decode(path.read_bytes())
+    except (OSError, *UNREADABLE):
+        return None
+    sound = drill.id == path.stem and "\0" not in drill.folder  # else it was changed
+    return drill if sound else None
 
 
 def running_drills() -> list[OpenDrill]:
@@ -202,24 +227,49 @@ def outstanding_drills() -> list[OpenDrill]:
     """The drills whose runner is dead or frozen and that have something to put back, newest first.
 
     Where the watchdog lives (``guarded``) it is at it. A drill whose undo log cannot be
-    read counts. Entries with nothing outstanding are forgotten.
+    read counts; one whose folder is away is among the `away_drills`. Entries with nothing
+    outstanding are forgotten.
     """
     found = []
     for drill in open_drills():
         if drill.runs and not drill.frozen:
             continue
         read = read_undo_log(drill.where.undo, drill.where.recovery)
-        lost = not drill.where.undo.exists() and drill.watched and not drill.guarded
-        if read.outstanding or read.problems or lost:
+        away = drill.where.away
+        if read.outstanding or read.problems or (away and drill.watched and not drill.guarded):
             found.append(drill)
-        elif not drill.watched and not drill.runs:
-            forget(drill.id)
+        elif not away and not drill.watched and not drill.runs:
+            _close(drill)
     return found
+
+
+def away_drills() -> list[OpenDrill]:
+    """The drills that have died and whose folder is not where it was, newest first.
+
+    It may come back (a mount after a reboot, a folder that was renamed), so nothing but a
+    person's word dismisses them: `gameday recover --forget`.
+    """
+    return [
+        drill
+        for drill in open_drills()
+        if not drill.runs and not drill.watched and drill.where.away
+    ]
+
+
+def _close(drill: OpenDrill) -> None:
+    """Nothing is outstanding, and nobody was left to note it: nor is a webhook's secret needed."""
+    if not not_ours(drill.where.path):
+        forget_book(drill.where.path)
+    forget(drill.id)
 
 
 def outstanding_message() -> str:
     """What every other command says first if something was not put back; else empty."""
-    lines = list(without_record())
+    lines = [
+        f"The drill {drill.id} has died, and {drill.folder} is away: "
+        f"`gameday recover {drill.id}` says what to do."
+        for drill in away_drills()
+    ]
     lost = [drill for drill in outstanding_drills() if not drill.guarded]
     if not lost:
         return "\n".join(lines)
@@ -231,19 +281,6 @@ def outstanding_message() -> str:
         lines.append(f"The drill {drill.id} {what}, and {things} not put back yet.")
     which = "" if len(lost) > 1 else f" {lost[0].id}"
     return "\n".join([*lines, f"`gameday recover{which}` puts everything back."])
-
-
-def without_record() -> Iterator[str]:
-    """Drills that died and whose folder somebody removed: said once, as nobody can do more."""
-    for drill in open_drills():
-        if drill.runs or drill.watched or drill.where.undo.exists():
-            continue
-        where = f" ({drill.sandbox.identity})" if drill.sandbox is not None else ""
-        yield (
-            f"The drill {drill.id} has died, and {drill.folder} was removed: what it broke, and "
-            f"whether that was put back, is not known. Look at its sandbox{where} yourself."
-        )
-        forget(drill.id)
 
 
 # Locks by sandbox
@@ -291,6 +328,13 @@ def lock_sandbox(identity: str, drill_id: str) -> SandboxLock:
         Refused: if another drill has it, or has left something in it.
         StorageError: if the lock cannot be made.
     """
+    for drill in away_drills():
+        if drill.sandbox is not None and drill.sandbox.identity == identity:
+            raise Refused(
+                f"the drill {drill.id} may have left something in this sandbox: it has died, and "
+                f"{drill.folder} is away",
+                hint=f"`gameday recover {drill.id}` says what to do.",
+            )
     for drill in outstanding_drills():
         if drill.sandbox is not None and drill.sandbox.identity == identity:
             raise Refused(
@@ -326,14 +370,14 @@ def end_stopped_watchdogs(identity: str = "") -> None:
             continue
         if drill.watchdog is None or not is_stopped(drill.watchdog):
             continue
-        if not drill.where.undo.exists():
+        if drill.where.away:
             # It alone knows what is outstanding: awake, it finds the runner dead, and puts it back.
             signal_process(drill.watchdog, signal.SIGCONT)
             wait_gone([drill.watchdog], _AWAKE)
             continue
         signal_process(drill.watchdog, signal.SIGKILL)
         wait_gone([drill.watchdog], 1.0)
-        forget(drill.id)
+        _close(drill)
 
 
 def _lock(fd: int, path: Path, drill_id: str) -> SandboxLock:

@@ -8,6 +8,7 @@ from pathlib import Path
 from gameday.drills.conclusion import Conclusion
 from gameday.drills.folder import DrillFolder
 from gameday.drills.paper import Paper
+from gameday.drills.printable import printable
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.errors import UndoFailed
 from gameday.scoring.events import why_not_started
@@ -90,7 +91,7 @@ def _show_incident(paper: Paper, incident: Incident, incidents: int) -> None:
     for key, name in _TIMINGS.items():
         found = incident.timings.get(key)
         if found is not None and found.state is not State.NOT_APPLICABLE:
-            source = f"by {found.source}" if found.source else ""
+            source = printable(f"by {found.source}") if found.source else ""
             rows.append((f"time to {name}", timing(found), source))
     if not rows:
         return

@@ -10,7 +10,13 @@ __all__ = ["View"]
 
 
 class View:
-    """What a drill is shown on. The base shows nothing."""
+    """What a drill is shown on. The base shows nothing.
+
+    Attributes:
+        lost: Why what was shown did not arrive, once it is over.
+    """
+
+    lost: OSError | None = None
 
     def __enter__(self) -> View:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,54 @@ def full_pipe() -> Iterator[tuple[int, IO[bytes]]]:
     os.set_blocking(writing, True)
     with os.fdopen(reading, "rb") as reader:
         yield writing, reader
+
+
+UNWRITTEN = "gameday: the output cannot be written: "
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("words", "where", "code", "why"),
+    [
+        ("--json", ">/dev/full", 4, "No space left on device; "),
+        ("--json", ">&-", 4, "Bad file descriptor; "),
+        ("--json", "| true", 4, ""),
+        ("", ">/dev/full", 0, "No space left on device; "),
+        ("-q", ">/dev/full", 0, "No space left on device; "),
+        ("", ">&-", 0, "Bad file descriptor; "),
+        ("", "| true", 0, ""),
+        ("-q", "| true", 0, ""),
+        ("--json", "2>&- >kept", 0, ""),
+    ],
+)
+def test_what_a_drill_came_to_is_never_lost_in_silence(
+    terminal: Terminal, words: str, where: str, code: int, why: str
+) -> None:
+    """It goes on to its end; a program that was to read its result is told by the exit code."""
+    text = scenario(at="20ms", alert="0s").replace(
+        'expect: "available >= 50%"', 'expect: "available >= 0%"'
+    )
+    path = lay_out(terminal.cwd, text)
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'"$0" -m gameday run {path} {words} {where}; exit "${{PIPESTATUS[0]}}"',
+            sys.executable,
+        ],
+        cwd=terminal.cwd,
+        env=terminal.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    (drill,) = list_drills(terminal.cwd)
+    verdict = json.loads(drill.debrief("json").read_text())["drill"]["exit_code"]
+    assert verdict in (0, 3)  # a busy machine may have no sample to show
+    assert done.returncode == (verdict or code)
+    again = f"`gameday debrief {drill.id}` shows the result again\n"
+    assert done.stderr == (f"{UNWRITTEN}{why}{again}" if why else "")
 
 
 @pytest.mark.sandbox

@@ -376,7 +376,9 @@ def _in_a_terminal(terminal: Terminal, *args: str) -> str:
     try:
         command = [sys.executable, "-m", "gameday", *args]
         environment = terminal.environment()
-        subprocess.run(command, stdout=theirs, cwd=terminal.cwd, env=environment, timeout=60)
+        subprocess.run(
+            command, stdout=theirs, stderr=theirs, cwd=terminal.cwd, env=environment, timeout=60
+        )
         return os.read(ours, 1 << 16).decode()
     finally:
         os.close(ours)
@@ -595,6 +597,47 @@ def test_an_error_about_a_file_does_not_drive_the_terminal(terminal: Terminal) -
         done = terminal.gameday(command, path)
         assert done.returncode == 2
         assert not re.search("[\x1b\u202e]", done.stdout + done.stderr)
+
+
+DRIVES = "q\x1b]0;pwn\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init", DRIVES],
+        ["init", "--name", DRIVES],
+        ["validate", f"{DRIVES}.yaml"],
+        ["catalog", "--source", f"{DRIVES}.yaml"],
+        ["catalog", f"{DRIVES}.yaml"],
+        ["catalog", DRIVES],
+        ["debrief", "x", DRIVES],
+        ["debrief", DRIVES],
+        ["debrief", "--format", DRIVES],
+        ["recover", DRIVES],
+        ["recover", "--forget", DRIVES],
+        ["run", "x", "--seed", DRIVES],
+        ["run", f"{DRIVES}.yaml", "--dry-run"],
+        ["run", "x", "--attach", DRIVES],
+        ["run", "x", f"--{DRIVES}"],
+        ["ack", "--drill", DRIVES],
+        ["sandbox", DRIVES],
+        ["sandbox", "ps", "--sandbox", DRIVES],
+        ["sandbox", "up", "--detach", DRIVES],
+        [DRIVES],
+    ],
+    ids=lambda words: " ".join(words).replace(DRIVES, "…"),
+)
+def test_no_argument_drives_the_terminal(terminal: Terminal, words: list[str]) -> None:
+    """Whether it is refused or echoed, to a terminal."""
+    (terminal.cwd / "serve.py").write_text(SERVICE)
+    (terminal.cwd / "sandbox.yaml").write_text(SANDBOX, encoding="utf-8")
+    text = f"# {DRIVES[-1]}\n{SCENARIO}"
+    (terminal.cwd / f"{DRIVES}.yaml").write_text(text, encoding="utf-8")
+    told = _in_a_terminal(terminal, *words)
+    assert told.strip()
+    ours = re.compile("\x1b\\[[0-9;]*m")  # what we style, on purpose
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]", ours.sub("", told))
 
 
 @pytest.mark.parametrize("what", ["x" * 900_000, "é" * 90_000, "a " * 50_000, "- " * 9000])

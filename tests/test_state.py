@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from gameday.drills import state
+from gameday.drills.channels import Book, read_book, write_book
 from gameday.drills.folder import DrillFolder, find_root, list_drills
 from gameday.drills.state import OpenDrill
 from gameday.drills.undo_log import UndoLog
@@ -269,13 +270,41 @@ def test_a_stopped_watchdog_holds_no_lock_for_ever(
     assert state.open_drills() == []
 
 
-def test_a_record_that_was_removed_is_said_once(tmp_path: Path) -> None:
+def test_a_drill_whose_folder_is_away_is_never_forgotten_by_itself(tmp_path: Path) -> None:
     drill = make(tmp_path, runner=dead(), faults=1)
-    shutil.rmtree(drill.folder)
-    said = state.outstanding_message()
-    assert f"{drill.id} has died" in said
-    assert BOX.identity in said
+    (tmp_path / ".gameday").rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert f"{drill.id} has died" in state.outstanding_message()
+        assert state.outstanding_drills() == []
+        assert state.away_drills() == [drill]
+        with pytest.raises(Refused, match="is away"):
+            state.lock_sandbox(BOX.identity, "second")
+    (tmp_path / "elsewhere").rename(tmp_path / ".gameday")
+    assert state.away_drills() == []
+    assert state.outstanding_drills() == [drill]
+
+
+def test_an_entry_that_is_removed_or_changed_is_noticed_and_noted_anew(
+    tmp_path: Path, home: Path
+) -> None:
+    drill = make(tmp_path, runner=me(), faults=1)
+    entry = home / "drills" / f"{drill.id}.json"
+    state.check_noted(drill)
+    for harm in (entry.unlink, lambda: entry.write_bytes(b""), lambda: shutil.rmtree(home)):
+        harm()
+        assert state.running_drills() == []
+        with pytest.raises(StorageError, match="was removed or changed"):
+            state.check_noted(drill)
+        assert state.running_drills() == [drill]
+        state.check_noted(drill)
+
+
+def test_the_secret_of_a_webhook_does_not_outlive_what_it_is_for(tmp_path: Path) -> None:
+    """Runner and watchdog were killed once all was put back, and nobody could close the drill."""
+    drill = make(tmp_path, runner=dead(), faults=1, undone=1)
+    write_book(drill.where.path, Book(drill.id, webhook="http://x/secret"))
     assert state.outstanding_message() == ""
+    assert read_book(drill.where.path) is None
 
 
 def test_a_stopped_watchdog_that_alone_knows_is_woken(tmp_path: Path) -> None:

@@ -164,7 +164,9 @@ def test_a_folder_that_becomes_read_only_is_told_and_recovered(disk: SmallDisk) 
     code, out, err = ended(process)
     assert code == 5, (out, err)
     assert "It stays up." in out
-    assert "Not put back: the alert Drill; by hand: gameday recover" in out
+    assert (
+        "Not put back: the alert Drill; by hand: resolve the page Drill-1 where it was sent" in out
+    )
     assert "debrief.md cannot be written: Read-only file system" in err
     folder = drill_of(disk)
     (left,) = read_undo_log(folder.undo, folder.recovery).outstanding

@@ -7,6 +7,7 @@ small: a channel is imported when it is used.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,12 @@ import msgspec
 from gameday.drills.durable import write_private
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.reading import UNREADABLE
-from gameday.injectors.undo import Outcome, ResolvePage, StepResult
+from gameday.injectors.undo import Armed, Outcome, ResolvePage, StepResult
 
 if TYPE_CHECKING:
     from gameday.drills.channels.message import Channel
 
-__all__ = ["Book", "forget_book", "read_book", "resolve_page", "write_book"]
+__all__ = ["Book", "close_book", "forget_book", "read_book", "resolve_page", "write_book"]
 
 
 class Book(msgspec.Struct):
@@ -49,6 +50,17 @@ def forget_book(folder: Path) -> None:
     """Nothing is left to resolve, so nothing has to know a webhook's secret any more. Never raises."""
     with suppress(OSError):
         (folder / "pages.json").unlink()
+
+
+def close_book(folder: Path, outstanding: Iterable[Armed]) -> None:
+    """Forget the channels of a drill that is over, unless a page of it is not resolved. Never raises.
+
+    Args:
+        folder: The drill's.
+        outstanding: All that is left to put back.
+    """
+    if not any(isinstance(step, ResolvePage) for armed in outstanding for step in armed.steps):
+        forget_book(folder)
 
 
 def open_channels(book: Book) -> list[Channel]:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from typing import Any, NoReturn
 
 import click
@@ -21,7 +21,7 @@ from gameday._version import __version__
 from gameday.drills.places import any_open_drill
 from gameday.injectors.errors import GamedayError, StorageError
 
-__all__ = ["main", "tell_own_fault"]
+__all__ = ["main", "tell_own_fault", "tell_unwritten"]
 
 REPORT_TO = "https://github.com/gameday-drills/gameday/issues"
 
@@ -172,12 +172,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _stand_on_firm_ground() -> None:
     """Have all three standard streams: a closed one would be the journal's, or the sandbox's.
 
-    A character that the terminal's encoding lacks is replaced; it is no reason to fail.
+    What is written to an output that was closed fails, as it does for other programs. A character that the terminal's encoding lacks is replaced; it is no reason to fail.
     """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - until the end
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_RDWR)):
+        fd = os.open(os.devnull, mode)
+        if fd != number:  # which is open, then
+            os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - until the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
@@ -200,7 +201,7 @@ def _run(argv: list[str]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return 2
     except GamedayError as error:
         _complain(str(error))
@@ -213,12 +214,22 @@ def _run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOBODY_READS
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        closed = error.errno == errno.EBADF and sys.__stdout__ is None
+        if error.errno != errno.ENOSPC and not closed:
             return _own_fault(error)
-        click.echo(f"gameday: the output cannot be written: {error.strerror}", err=True)
+        tell_unwritten(error)
         return StorageError.exit_code
     except Exception as error:
         return _own_fault(error)
+
+
+def _show(error: click.ClickException) -> None:
+    """As Click does, but what was typed does not drive the terminal."""
+    from gameday.drills.printable import printable
+
+    said = StringIO()
+    error.show(said)
+    click.echo(printable(said.getvalue(), "\n"), nl=False, err=True)
 
 
 def _complain(text: str) -> None:
@@ -235,6 +246,11 @@ def _own_fault(error: Exception) -> int:
         error = error.exceptions[0]
     tell_own_fault(f"{type(error).__name__}: {error}")
     return 70
+
+
+def tell_unwritten(error: OSError, rest: str = "") -> None:
+    """Say in one line that nobody gets what was to be printed."""
+    click.echo(f"gameday: the output cannot be written: {error.strerror}{rest}", err=True)
 
 
 def tell_own_fault(what: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import click
 
 from gameday.drills.machine import Fact
+from gameday.drills.printable import printable
 
 __all__ = ["doctor"]
 
@@ -45,6 +46,6 @@ def _show(facts: Iterable[Fact]) -> None:
         mark = (
             click.style("yes", fg="green") if fact.fine else click.style("no ", fg="red", bold=True)
         )
-        click.echo(f"  {mark}  {fact.name:<18} {fact.found}")
+        click.echo(f"  {mark}  {fact.name:<18} {printable(fact.found)}")
         if not fact.fine and fact.means:
-            click.echo(f"{'':<25} {fact.means}")
+            click.echo(f"{'':<25} {printable(fact.means)}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gameday.drills.cli import completing
-from gameday.drills.printable import printable
-from gameday.injectors.errors import GamedayError, UsageError
+from gameday.drills.printable import printable, show_text
+from gameday.injectors.errors import GamedayError, Refused, UsageError
 from gameday.injectors.reading import UNREADABLE
 
 if TYPE_CHECKING:
     from gameday.drills.folder import DrillFolder
+    from gameday.drills.state import OpenDrill
 
 __all__ = ["debrief", "list_", "recover"]
 
@@ -83,57 +86,170 @@ def debrief(drill: str, form: str | None, names: bool) -> None:
 
         show_verdict(found, folder, 100)
     elif found.unwritten is not None:
-        click.echo(render(found, form, names=names), nl=False)
+        show_text(render(found, form, names=names))
     else:
         path = folder.junit if form == "junit" else folder.debrief(form)
-        click.echo(path.read_text(encoding="utf-8"), nl=False)
+        show_text(path.read_text(encoding="utf-8"))
     if found.unwritten is not None:
         raise found.unwritten
 
 
 @click.command()
 @click.argument("drill", required=False, shell_complete=completing.drills)
-def recover(drill: str | None) -> None:
-    """Put back what an interrupted drill left: DRILL, or every one on this machine."""
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Give DRILL up: say what it left, touch nothing, and remind of it no more.",
+)
+def recover(drill: str | None, forget: bool) -> None:
+    """Put back what an interrupted drill left: DRILL, or every one on this machine.
+
+    Exit code: 0, or 5 if something could not be put back, or a drill's folder is away (renamed,
+    not mounted): it is put back once the folder is there again.
+    """
     import anyio
 
-    from gameday.drills.folder import DrillFolder
-    from gameday.drills.state import end_stopped_watchdogs, outstanding_drills, without_record
-    from gameday.injectors.errors import UndoFailed
+    from gameday.drills.state import end_stopped_watchdogs
 
+    if forget:
+        _forget(drill)
+        return
     end_stopped_watchdogs()
-    lost = list(without_record())
-    for line in lost:
-        click.echo(printable(f"gameday: {line}"), err=True)
+    errors = anyio.run(_recover_all, _meant(drill))
+    away = list(_away(drill))
+    for error in (*errors, *away):
+        click.echo(printable(f"gameday: {error}", "\n"), err=True)
+    sys.exit(max((error.exit_code for error in (*errors, *away)), default=0))
+
+
+def _meant(drill: str | None) -> list[DrillFolder]:
+    """The drills to be recovered; none, if the one that is named is away."""
+    from gameday.drills.folder import DrillFolder
+    from gameday.drills.state import outstanding_drills
+
     found = [each.where for each in outstanding_drills()]
-    if drill is not None:
-        known = [folder for folder in found if drill in folder.id]
-        found = known or [DrillFolder.open(drill, Path.cwd())]
-    if not found:
-        click.echo("Nothing else is outstanding." if lost else "Nothing is outstanding.")
-    code = UndoFailed.exit_code if lost else 0
-    for folder in found:
+    if drill is None:
+        if not found:
+            click.echo(
+                "Nothing is outstanding."
+                if not list(_away(None))
+                else "Nothing else is outstanding."
+            )
+        return found
+    if known := [folder for folder in found if drill in folder.id]:
+        return known
+    try:
+        return [DrillFolder.open(drill, Path.cwd())]
+    except UsageError:
+        if not list(_away(drill)):
+            raise
+        return []
+
+
+def _away(drill: str | None) -> Iterator[GamedayError]:
+    """What there is to do about drills whose folder is not where it was."""
+    from gameday.drills.recover import check_recovered
+    from gameday.drills.state import away_drills
+
+    for each in away_drills():
+        if drill is None or drill in each.id:
+            try:
+                check_recovered(each.where)
+            except GamedayError as error:
+                yield error
+
+
+async def _recover_all(folders: Sequence[DrillFolder]) -> list[GamedayError]:
+    """Recover them side by side, as one whose pages nobody takes must not hold up the others."""
+    import anyio
+
+    errors: list[GamedayError] = []
+
+    async def recover_one(folder: DrillFolder) -> None:
         try:
-            anyio.run(_recover, folder)
+            await _recover(folder)
         except GamedayError as error:
-            click.echo(printable(f"gameday: {error}", "\n"), err=True)
-            code = max(code, error.exit_code)
-    sys.exit(code)
+            errors.append(error)
+
+    async with anyio.create_task_group() as together:
+        for folder in folders:
+            together.start_soon(recover_one, folder)
+    return errors
 
 
 async def _recover(folder: DrillFolder) -> None:
     from gameday.drills import state
-    from gameday.drills.channels import forget_book
     from gameday.drills.recover import check_recovered, recover
     from gameday.drills.undo_log import read_undo_log
 
-    if note := read_undo_log(folder.undo, folder.recovery).note:
-        click.echo(note)
+    note = read_undo_log(folder.undo, folder.recovery).note
     done = await recover(folder, by="recover", wait=5.0)
+    if note:
+        click.echo(note)
     for undone in done:
         text = f"{undone.id}: {undone.outcome.value} {undone.detail}".rstrip()
         click.echo(printable(text, "\n"))
     check_recovered(folder)
     state.forget(folder.id)
-    forget_book(folder.path)
-    click.echo(f"{folder.id}: nothing is outstanding.")
+    click.echo(printable(f"{folder.id}: nothing is outstanding."))
+
+
+def _forget(drill: str | None) -> None:
+    """Dismiss a drill from what is outstanding, and say what that gives up."""
+    from gameday.drills import state
+    from gameday.drills.undo_log import read_undo_log
+    from gameday.injectors.sandbox.kinds import by_hand
+
+    opened = _to_forget(drill)
+    folder = opened.where
+    click.echo(f"{opened.id} is given up; nothing was touched.")
+    read = read_undo_log(folder.undo, folder.recovery)
+    for armed in read.outstanding:
+        click.echo(printable(f"Not put back: {armed.what}. By hand:"))
+        for step in armed.steps:
+            click.echo(printable(f"  {by_hand(step, armed.sandbox)}"))
+    for problem in read.problems:
+        click.echo(printable(f"Not known: {problem}"))
+    place = shlex.quote(opened.folder)
+    if folder.away:
+        box = f" ({opened.sandbox.identity})" if opened.sandbox is not None else ""
+        text = f"Not known: what it left, as {opened.folder} is away. Look at its sandbox{box}."
+        click.echo(printable(text))
+    else:
+        click.echo(printable(f"Its record stays: `gameday recover {place}` would try once more."))
+    state.forget(opened.id)
+
+
+def _to_forget(drill: str | None) -> OpenDrill:
+    """The open drill of that id, or part of one.
+
+    Raises:
+        UsageError: if it is not one.
+        Refused: if somebody is still at it.
+    """
+    from gameday.drills import state
+
+    known = state.open_drills()
+    exact = [each for each in known if each.id == drill]
+    found = exact or [each for each in known if drill and drill in each.id]
+    if len(found) != 1:
+        what = "no drill was named" if drill is None else f"{drill!r} fits {len(found)} open drills"
+        ids = ", ".join(each.id for each in known)
+        raise UsageError(what, hint=f"Open are: {ids}." if ids else "None is open.")
+    (opened,) = found
+    if opened.frozen:
+        raise Refused(
+            f"the drill {opened.id} is frozen, not over",
+            hint=f"`gameday recover {opened.id}` ends it and puts everything back.",
+        )
+    if opened.runs:
+        raise Refused(
+            f"the drill {opened.id} still runs",
+            hint=f"`gameday abort --drill {opened.id}` ends it and puts everything back.",
+        )
+    if opened.watched:
+        raise Refused(
+            f"the watchdog of the drill {opened.id} is still at it",
+            hint=f"Wait for its end, or `gameday recover {opened.id}`.",
+        )
+    return opened

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gameday.drills.cli import completing, tell_own_fault
-from gameday.drills.printable import printable
-from gameday.injectors.errors import UsageError
+from gameday.drills.cli import completing, tell_own_fault, tell_unwritten
+from gameday.drills.printable import printable, show_text
+from gameday.injectors.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from gameday.drills.conclusion import Conclusion
@@ -158,12 +158,15 @@ def run(
             stop=StopSignals.given(stop_file, stop_url, os.environ),
         )
         hidden = people if blind is None else blind
-        folder, found = _play(
+        folder, found, lost = _play(
             production, how, standby, quiet=quiet or as_json, blind=hidden, names=names
         )
-    with suppress(OSError):  # nobody can read it, or a full disk: the verdict stands all the same
-        _tell(found, folder, as_json=as_json, names=names)
-    sys.exit(found.score.exit_code)
+    lost = _tell(found, folder, as_json=as_json, names=names) or lost
+    code = found.score.exit_code
+    if lost is not None:  # the verdict stands all the same, unless a program was to read it
+        _say_lost(lost, folder)
+        code = code or (StorageError.exit_code if as_json else 0)
+    sys.exit(code)
 
 
 def _webhook(given: str | None) -> str:
@@ -202,8 +205,11 @@ def _play(
     quiet: bool,
     blind: bool,
     names: bool,
-) -> tuple[DrillFolder, Conclusion]:
-    """Play the drill and write its debrief; only then wait for whoever reads along."""
+) -> tuple[DrillFolder, Conclusion, OSError | None]:
+    """Play the drill and write its debrief; only then wait for whoever reads along.
+
+    Comes with why nobody could read along, if so.
+    """
     import anyio
 
     from gameday.drills.conclusion import conclude, prepare
@@ -214,7 +220,8 @@ def _play(
     gc.set_threshold(_GARBAGE)
     with _open_view(production, quiet=quiet, blind=blind) as view:
         folder = anyio.run(run_drill, production, options, view, standby)
-        return folder, conclude(folder, names=names)
+        found = conclude(folder, names=names)
+    return folder, found, view.lost
 
 
 def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:
@@ -227,9 +234,19 @@ def _open_view(production: Production, *, quiet: bool, blind: bool) -> View:
     return open_view(production.scenario, blind=blind)
 
 
-def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool, names: bool) -> None:
-    from gameday.drills.conclusion import render
-    from gameday.drills.verdict import show_verdict
+def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool, names: bool) -> OSError | None:
+    """Print what it came to; why that could not be written, if so."""
+    with suppress(OSError):  # then there is nobody to tell what went wrong
+        _tell_problems(found, listed=as_json)
+    try:
+        _tell_result(found, folder, as_json=as_json, names=names)
+        sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _tell_problems(found: Conclusion, *, listed: bool) -> None:
     from gameday.scoring.events import Problem, why_not_started
 
     if why := why_not_started(found.events):
@@ -239,15 +256,31 @@ def _tell(found: Conclusion, folder: DrillFolder, *, as_json: bool, names: bool)
         tell_own_fault(problems[0] if problems else "the drill's record does not say what")
     if found.unwritten is not None:
         click.echo(printable(f"gameday: {found.unwritten}", "\n"), err=True)
+    for left in found.outstanding if listed else ():
+        click.echo(printable(f"Not put back: {left}", "\n"), err=True)
+
+
+def _tell_result(found: Conclusion, folder: DrillFolder, *, as_json: bool, names: bool) -> None:
+    from gameday.drills.conclusion import render
+    from gameday.drills.verdict import show_verdict
+
     if not as_json:
         show_verdict(found, folder, _width())
         return
     if found.unwritten is None:
-        click.echo(folder.debrief("json").read_text(encoding="utf-8"), nl=False)
+        show_text(folder.debrief("json").read_text(encoding="utf-8"))
     else:
-        click.echo(render(found, "json", names=names), nl=False)
-    for left in found.outstanding:
-        click.echo(printable(f"Not put back: {left}", "\n"), err=True)
+        show_text(render(found, "json", names=names))
+
+
+def _say_lost(error: OSError, folder: DrillFolder) -> None:
+    """One line, unless the reader went away, as it may; what is still in the buffer goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    if not isinstance(error, BrokenPipeError):
+        with suppress(OSError):
+            tell_unwritten(error, f"; `gameday debrief {folder.id}` shows the result again")
 
 
 def _show_plan(

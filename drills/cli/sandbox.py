@@ -78,7 +78,7 @@ def up(declaration: str, kind: str, detach: bool, logs: Path | None) -> None:
 
         box, log_dir = await standing.bring_up(kind, declaration, logs, detach=detach)
         _print(slot_table(await box.list_slots()))
-        click.echo(f"\nLogs: {log_dir}")
+        click.echo(printable(f"\nLogs: {log_dir}", "\n"))
         return box
 
     box = anyio.run(bring_up)
@@ -176,7 +176,7 @@ def restart(slots: tuple[str, ...], **options: Any) -> None:
     async def act(box: Any) -> None:
         for slot in slots:
             await box.hands.restart(slot, by=options["role"])
-            click.echo(f"{slot} was restarted.")
+            click.echo(printable(f"{slot} was restarted."))
 
     _with(options, act)
 
@@ -187,7 +187,7 @@ def restart(slots: tuple[str, ...], **options: Any) -> None:
 def stop(slot: str, **options: Any) -> None:
     """Stop SLOT's process and leave it stopped."""
     _with(options, lambda box: box.hands.stop(slot, by=options["role"]))
-    click.echo(f"{slot} is stopped.")
+    click.echo(printable(f"{slot} is stopped."))
 
 
 @sandbox.command()
@@ -197,7 +197,7 @@ def stop(slot: str, **options: Any) -> None:
 def scale(service: str, replicas: int, **options: Any) -> None:
     """Have REPLICAS of SERVICE."""
     _with(options, lambda box: box.hands.scale(service, replicas, by=options["role"]))
-    click.echo(f"{service} has {replicas} replicas.")
+    click.echo(printable(f"{service} has {replicas} replicas."))
 
 
 @sandbox.command()
@@ -207,7 +207,7 @@ def scale(service: str, replicas: int, **options: Any) -> None:
 def drain(slot: str, back: bool, **options: Any) -> None:
     """Take SLOT out of every link that leads to it; it goes on running."""
     _with(options, lambda box: box.hands.drain(slot, by=options["role"], back=back))
-    click.echo(f"{slot} is {'back in' if back else 'drained'}.")
+    click.echo(printable(f"{slot} is {'back in' if back else 'drained'}."))
 
 
 @sandbox.command("exec", context_settings={"ignore_unknown_options": True})

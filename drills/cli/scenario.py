@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
 
 from gameday.drills.cli import completing
-from gameday.drills.printable import printable
+from gameday.drills.printable import printable, show_text
 from gameday.injectors.errors import ScenarioError
 
 __all__ = ["catalog", "init", "schema", "validate"]
@@ -32,11 +33,12 @@ def validate(files: tuple[str, ...], quiet: bool) -> None:
         else:
             if not quiet:
                 scenario = loaded.scenario
-                click.echo(
+                found = (
                     f"{name}: fine ({_count(len(scenario.hypotheses), 'hypothesis', 'hypotheses')}, "
                     f"{_count(len(scenario.faults), 'fault')}, "
                     f"{_count(len(scenario.alerts), 'alert')})"
                 )
+                click.echo(printable(found))
     if failed:
         sys.exit(2)
 
@@ -76,7 +78,7 @@ def catalog(name: str | None, source: bool, as_json: bool) -> None:
         return
     path = find_scenario(name, Path.cwd())
     if source:
-        click.echo(path.read_text(encoding="utf-8"), nl=False)
+        show_text(path.read_text(encoding="utf-8"))
         return
     from gameday.drills.showing import show_scenario
     from gameday.scenarios.load import load_scenario
@@ -93,8 +95,8 @@ def init(folder: Path, name: str) -> None:
 
     written = write_first_scenario(folder, name)
     for path in written:
-        click.echo(f"wrote {path}")
-    click.echo(f"\nNext: gameday run {written[0]}")
+        click.echo(printable(f"wrote {path}"))
+    click.echo(printable(f"\nNext: gameday run {shlex.quote(str(written[0]))}", "\n"))
 
 
 @click.command()

@@ -534,7 +534,7 @@ class Sandbox(abc.ABC):
 
     @classmethod
     def by_hand(cls, step: Step, ref: SandboxRef) -> str:
-        """The shell command by which a person does ``step`` without us."""
+        """The shell command by which a person does ``step`` without us; of a page, what to do."""
         where = f" --sandbox {shlex.quote(ref.address)}" if ref.address else ""
         match step:
             case SignalProcess():
@@ -564,8 +564,12 @@ class Sandbox(abc.ABC):
                 return f"echo {shlex.quote(step.value)} > {shlex.quote(step.limit)}"
             case DeleteFile():
                 return f"gameday sandbox exec {shlex.quote(step.slot)}{where} -- rm -f {shlex.quote(step.name)}"
-            case ResolvePage() | CreateContainer() | ConnectNetwork() | RestoreFile() | AllowFile():
-                # It alone knows the channels, or how the container was made: a secret may be in that.
+            case ResolvePage():
+                # No command: a channel's address may be a secret, and only people see who was told.
+                page, channels = shlex.quote(step.page), ", ".join(step.channels)
+                return f"resolve the page {page} where it was sent ({channels})"
+            case CreateContainer() | ConnectNetwork() | RestoreFile() | AllowFile():
+                # It alone knows how the container was made: a secret may be in that.
                 return "gameday recover"
             case TearDown():
                 return f"gameday sandbox down{where}"
