@@ -349,6 +349,28 @@ def test_a_pause_that_is_undone_at_once_does_not_last(tmp_path: Path) -> None:
     run(test)
 
 
+def test_a_kill_that_is_undone_at_once_leaves_no_empty_slot(tmp_path: Path) -> None:
+    """A process that was killed just now passes for running; it must be replaced all the same."""
+
+    async def test() -> None:
+        async with sandbox(small(tmp_path), tmp_path) as box:
+            await box.cpu.burn("back-1", "gameday-x-7", workers=8)
+            slow = 0
+            for _ in range(10):
+                victim = await who(box, "back-1")
+                # It comes last on a busy CPU, and so takes its time to die.
+                process.set_affinity(victim, process.affinity(await who(box, "back-1"))[:1])
+                os.sched_setscheduler(victim.pid, os.SCHED_IDLE, os.sched_param(0))
+                await box.processes.signal(victim, signal.SIGKILL)
+                slow += process.is_alive(victim) and process.is_dying(victim)
+                outcome, _ = await do(box, StartSlot("back-1", victim))
+                assert outcome == "put-back"
+                assert await who(box, "back-1") != victim
+            assert slow, "it was dead at once each time, so nothing was tried"
+
+    run(test)
+
+
 async def has_state(box: LocalSandbox, slot: str, state: str) -> bool:
     return (await box.processes.status(slot)).state == state
 

@@ -27,6 +27,7 @@ __all__ = [
     "find_by_session",
     "has_environment",
     "is_alive",
+    "is_dying",
     "is_kernel_thread",
     "is_stopped",
     "process_id",
@@ -44,7 +45,7 @@ __all__ = [
 
 _DEAD = "ZXx"
 _STOPPED = "Tt"
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD, of the flags in proc(5)
+_KERNEL_THREAD, _EXITING = 0x00200000, 0x4  # PF_KTHREAD, PF_EXITING: of the flags in proc(5)
 _EXEC_TRIES, _EXEC_PAUSE = 4, 0.0005
 _PART = 4096
 
@@ -140,11 +141,24 @@ def is_alive(process: ProcessId) -> bool:
 
 def is_kernel_thread(pid: int) -> bool:
     """Whether it is one of the kernel's own threads."""
+    return bool(_flags(pid) & _KERNEL_THREAD)
+
+
+def _flags(pid: int) -> int:
     text = read_proc(f"/proc/{pid}/stat")
-    if not text:
-        return False
-    flags = int(text[text.rindex(b")") + 2 :].split()[6])
-    return bool(flags & _KERNEL_THREAD)
+    return int(text[text.rindex(b")") + 2 :].split()[6]) if text else 0
+
+
+def is_dying(process: ProcessId) -> bool:
+    """Whether its end is certain though its state does not show it yet.
+
+    It is ending, or has been sent a SIGKILL that it has not met.
+    """
+    if _flags(process.pid) & _EXITING:
+        return True
+    fields = (line.split() for line in read_proc(f"/proc/{process.pid}/status").splitlines())
+    pending = [int(words[1], 16) for words in fields if words[:1] in ([b"SigPnd:"], [b"ShdPnd:"])]
+    return any(mask & (1 << (signals.SIGKILL - 1)) for mask in pending)
 
 
 def state(process: ProcessId) -> str:

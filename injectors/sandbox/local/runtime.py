@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.sandbox import disk, ports
+from gameday.injectors.sandbox import disk, ports, process
 from gameday.injectors.sandbox.base import Change, Link, Toxic
 from gameday.injectors.sandbox.local import cgroups, namespaces, templates
 from gameday.injectors.sandbox.local.burners import Burners
@@ -354,12 +354,12 @@ class Runtime:
             return Ensured(False, by=self._scaled_by.get(slot, ""), gone=True, held=held)
         async with replica.lock:
             status = replica.status()
-            if status.process is not None:
+            if status.process is not None and not process.is_dying(status.process):
                 return Ensured(False, status.restarts, replica.by, held=held)
             if not replica.wanted and not held:
                 return Ensured(False, status.restarts, replica.by, gone=True)
             if replica.child is not None:
-                await replica.child.wait(1.0)  # dead, but not yet reaped
+                await replica.child.wait(1.0)  # dead or dying, and not yet reaped
             if not replica.running:
                 replica.start("gameday")
         return Ensured(True, max(0, replica.starts - 1), "gameday", held=held)
