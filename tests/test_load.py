@@ -583,7 +583,7 @@ CHECKS = [
     ("service: api, count: 1", "slot: api-4", "29:52", "no slot 'api-4'; api has 3"),
     ("service: api, count: 1", "slot: web-2, count: 1", "29:52", "web has 1"),
     ("service: api, count: 1", "service: api, count: 4", "29:67", "asks for 4, but only 3 match"),
-    ("service: api, count: 1", "service: api, slot: api-1", "29:45", "give service or slot"),
+    ("service: api, count: 1", "service: api, slot: api-1", "29:45", "give one of service, slot and label"),
     ("service: api, count: 1", "service: api, count: 1, share: 5%", "29:45", "count or share"),
     ("service: api, count: 1", "service: api, cuont: 1", "29:60", "Did you mean `count`?"),
     ("link: api->db", "link: web->db", "30:63", "no link web->db | There are: web->api, api->db."),

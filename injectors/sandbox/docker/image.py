@@ -10,7 +10,6 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-from gameday import injectors
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox.docker.engine import Engine
 
@@ -18,7 +17,7 @@ __all__ = ["BASE", "by_hand", "is_there", "name", "require"]
 
 BASE = "GAMEDAY_HELPER_BASE"
 """The variable that names another image to build upon."""
-_FOLDER = Path(next(iter(injectors.__path__))).resolve()
+_FOLDER = Path(__file__).resolve().parents[2]
 _RECIPE = "sandbox/netns/Dockerfile"
 _WITHIN = 600.0
 """Seconds that it may take to build: packages may have to be fetched."""
