@@ -26,9 +26,8 @@ from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.owners import Owners
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["Beat", "Burn", "Crash", "Order", "start_helper"]
+__all__ = ["Burn", "Crash", "Order", "start_helper"]
 
-_BEAT = 2.0
 _SEEN_WITHIN = 2.0
 _PROGRAM = "while True: pass"
 _children: list[subprocess.Popen[bytes]] = []
@@ -55,14 +54,7 @@ class Burn(_Order, frozen=True):
     group: str = ""
 
 
-class Beat(_Order, frozen=True):
-    """Tell a helper container that it is needed (`netns.keeper`)."""
-
-    container: str
-    where: dict[str, str]
-
-
-Order = Crash | Burn | Beat
+Order = Crash | Burn
 
 
 class _Job(msgspec.Struct):
@@ -122,23 +114,6 @@ def _crash(order: Crash, owners: Owners) -> None:
             continue
 
 
-def _beat(order: Beat, owners: Owners) -> None:
-    import docker.errors
-    import requests.exceptions
-
-    from gameday.injectors.sandbox.docker.engine import open_client
-
-    engine = open_client(order.where, within=10)
-    while True:
-        owners.wait(_BEAT)
-        try:
-            engine.kill(order.container, signal="USR1")
-        except docker.errors.APIError:
-            return  # it has ended
-        except requests.exceptions.RequestException:
-            continue  # the engine may answer the next time
-
-
 def _burn(order: Burn, owners: Owners) -> None:
     os.sched_setaffinity(0, [order.cpu])
     workers = [
@@ -172,8 +147,6 @@ def main() -> None:
             _crash(job.order, owners)
         case Burn():
             _burn(job.order, owners)
-        case Beat():
-            _beat(job.order, owners)
 
 
 if __name__ == "__main__":
