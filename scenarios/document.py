@@ -20,7 +20,7 @@ import yaml
 from gameday.injectors.errors import Problem, ScenarioError
 from gameday.scenarios.syntax import NESTING, TOO_DEEP, Place, place_of, syntax_problem
 
-__all__ = ["STRANGE", "Node", "Place", "means_number", "parse_document", "show_found"]
+__all__ = ["STRANGE", "Node", "Place", "means_number", "parse_document", "shorten", "show_found"]
 
 _NODES = 20_000
 _ALIASES = 100
@@ -129,6 +129,11 @@ def means_number(raw: str) -> bool:
     return bool(_INTEGER.fullmatch(raw) or _FLOAT.fullmatch(raw))
 
 
+def shorten(text: str, most: int = _SHOWN) -> str:
+    """Text of a file as a message quotes it: its beginning, if it is long."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def show_found(node: Node, most: int = _SHOWN) -> str:
     """What stands there, for people: ``the text 'ten'``, ``the number 10``, ``a list``.
 
@@ -142,7 +147,7 @@ def show_found(node: Node, most: int = _SHOWN) -> str:
         return "a list"
     if value is None:
         return "nothing"
-    shown = node.raw if len(node.raw) <= most else node.raw[: most - 1] + "…"
+    shown = shorten(node.raw, most)
     if isinstance(value, str):
         return f"the text {shown!r}"
     return shown if isinstance(value, bool) else f"the number {shown}"
@@ -313,8 +318,7 @@ class _Composer:
         if _FLOAT.fullmatch(raw) and math.isfinite(float(raw)):
             return float(raw)
         if _NOT_FINITE.fullmatch(raw) or _FLOAT.fullmatch(raw):
-            shown = raw if len(raw) <= _SHOWN else raw[: _SHOWN - 1] + "…"
-            self._note(f"found the number {shown}, expected a finite number", place)
+            self._note(f"found the number {shorten(raw)}, expected a finite number", place)
             return 0
         return raw
 

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from gameday.injectors.errors import Problem
 from gameday.injectors.models import Unfit, show_path
-from gameday.scenarios.document import STRANGE, Node, means_number, show_found
+from gameday.scenarios.document import STRANGE, Node, means_number, shorten, show_found
 from gameday.scenarios.source import nearest
 
 __all__ = ["problems_of"]
 
-_SHOWN = 60
 _MOST = 200
 _YAML_1_1 = {"yes", "no", "on", "off", "y", "n"}
 
@@ -45,7 +44,7 @@ def _meant(unknown: Unfit, missing: Iterable[Unfit]) -> str:
 def _unknown(unfit: Unfit, root: Node, missing: Iterable[Unfit]) -> Problem:
     where, name = show_path(unfit.path[:-1]), str(unfit.path[-1])
     strange = len(unfit.path) == 1 and not set(root.keys) & set(unfit.known)
-    shown = _short(name, STRANGE if strange else _SHOWN)
+    shown = shorten(name, STRANGE) if strange else shorten(name)
     message = f"`{shown}` is no key{f' of {where}' if where else ''}"
     near = _meant(unfit, missing)
     hint = f"Did you mean `{near}`?" if near else f"There are: {', '.join(unfit.known)}."
@@ -63,7 +62,7 @@ def _value(unfit: Unfit, root: Node) -> Problem:
     found = show_found(node)
     if unfit.on_key:
         above = root.closest(unfit.path[:-1])
-        place, found = above.keys.get(name, above.place), f"the key {_short(name)!r}"
+        place, found = above.keys.get(name, above.place), f"the key {shorten(name)!r}"
     message = unfit.message
     if message.startswith("expected "):
         message = f"found {found}, {message}"
@@ -79,7 +78,7 @@ def _advice(unfit: Unfit, node: Node) -> str:
         near = nearest(node.raw, unfit.known, cutoff=0.5)
         return f"Did you mean {near}?" if near else ""
     if expected == "text" and isinstance(value, bool | int | float):
-        return f'If it is text, put it in quotes: "{_short(node.raw)}".'
+        return f'If it is text, put it in quotes: "{shorten(node.raw)}".'
     if expected in ("a number", "a whole number") and isinstance(value, str):
         return _number(value)
     if expected == "true or false" and str(value).lower() in _YAML_1_1:
@@ -92,8 +91,4 @@ def _number(text: str) -> str:
     if means_number(text):
         return "Numbers are written without quotes."
     plain = text.replace("_", "")
-    return f"Write it as {_short(plain)}." if means_number(plain) else ""
-
-
-def _short(text: str, most: int = _SHOWN) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return f"Write it as {shorten(plain)}." if means_number(plain) else ""

@@ -172,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _stand_on_firm_ground() -> None:
     """Have all three standard streams: a closed one would be the journal's, or the sandbox's.
 
-    What is written to an output that was closed fails, as it does for other programs. A character that the terminal's encoding lacks is replaced; it is no reason to fail.
+    What is written to an output that was closed fails, as it does for other programs. A
+    character that the terminal's encoding lacks is replaced; it is no reason to fail.
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_RDWR)):
         fd = os.open(os.devnull, mode)

@@ -115,33 +115,33 @@ def recover(drill: str | None, forget: bool) -> None:
         _forget(drill)
         return
     end_stopped_watchdogs()
-    errors = anyio.run(_recover_all, _meant(drill))
     away = list(_away(drill))
+    errors = anyio.run(_recover_all, _meant(drill, any_away=bool(away)))
     for error in (*errors, *away):
         click.echo(printable(f"gameday: {error}", "\n"), err=True)
     sys.exit(max((error.exit_code for error in (*errors, *away)), default=0))
 
 
-def _meant(drill: str | None) -> list[DrillFolder]:
-    """The drills to be recovered; none, if the one that is named is away."""
+def _meant(drill: str | None, *, any_away: bool) -> list[DrillFolder]:
+    """The drills to be recovered; none, if the one that is named is away.
+
+    Args:
+        any_away: Whether one that is meant is.
+    """
     from gameday.drills.folder import DrillFolder
     from gameday.drills.state import outstanding_drills
 
     found = [each.where for each in outstanding_drills()]
     if drill is None:
         if not found:
-            click.echo(
-                "Nothing is outstanding."
-                if not list(_away(None))
-                else "Nothing else is outstanding."
-            )
+            click.echo(f"Nothing {'else ' if any_away else ''}is outstanding.")
         return found
     if known := [folder for folder in found if drill in folder.id]:
         return known
     try:
         return [DrillFolder.open(drill, Path.cwd())]
     except UsageError:
-        if not list(_away(drill)):
+        if not any_away:
             raise
         return []
 
