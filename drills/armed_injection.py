@@ -62,10 +62,10 @@ class ArmedInjection(msgspec.Struct):
         """See at the target whether it took effect and is in force."""
         return await foreign(self.fault.look, self.box, self.injection)
 
-    async def still_seen(self) -> str:
-        """Look until it is in force no longer; empty then, else what the last look saw."""
+    async def still_seen(self, within: float) -> str:
+        """Look until it is in force no longer; empty then, else what was seen last in these seconds."""
         seen, pause = "no look succeeded", FIRST_LOOK
-        with anyio.move_on_after(EFFECT_TIMEOUT):
+        with anyio.move_on_after(within):
             while True:
                 try:
                     evidence = await self.look()

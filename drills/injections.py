@@ -33,6 +33,8 @@ from gameday.scoring import events
 __all__ = ["Injections"]
 
 _CPU_LIMIT = 2.0
+_UNDO_AGAIN = 1.0
+"""Seconds that a fault may still be seen after its undo before it is undone once more."""
 """Seconds for asking which CPUs burn."""
 
 
@@ -262,22 +264,33 @@ class Injections:
         await self._mind_cpus(armed)
 
     async def _undone(self, armed: ArmedInjection) -> Undone:
-        """Run the steps; they count unless a look shows that the fault is still in force."""
+        """Run the steps; they count unless looks show that the fault is still in force.
+
+        Then they are run once more: what was asked of the target before may have come late.
+        """
+        first, seen = await self._undone_once(armed, _UNDO_AGAIN)
+        if not seen:
+            return first
+        second, seen = await self._undone_once(armed, EFFECT_TIMEOUT)
+        if seen:
+            return msgspec.structs.replace(second, outcome=Outcome.FAILED, detail=seen)
+        return first if second.outcome is Outcome.NOTHING else second
+
+    async def _undone_once(self, armed: ArmedInjection, within: float) -> tuple[Undone, str]:
+        """What the steps came to, and how the fault is seen in force so long after them."""
         try:
             result = await self._undo.undo(armed.record, self._box)
         except Exception as error:
             self._errands.fail(f"undo of {armed.name}", error)
-            return Undone(armed.injection.id, Outcome.FAILED, f"{type(error).__name__}: {error}")
+            what = f"{type(error).__name__}: {error}"
+            return Undone(armed.injection.id, Outcome.FAILED, what), ""
         if result.outcome is Outcome.FAILED:
-            return result
+            return result, ""
         try:
-            seen = await armed.still_seen()
+            return result, await armed.still_seen(within)
         except Exception as error:  # a bug of the look: then the target itself has to prove it
             self._errands.fail(f"look after the undo of {armed.name}", error)
-            seen = await self._unproved(armed)
-        return (
-            msgspec.structs.replace(result, outcome=Outcome.FAILED, detail=seen) if seen else result
-        )
+            return result, await self._unproved(armed)
 
     async def _unproved(self, armed: ArmedInjection) -> str:
         """What is not as it was before; empty if everything is. Never raises."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,14 @@ from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
-from gameday.injectors.undo import AllowFile, CreateContainer, Outcome, ProcessId, RestoreFile
+from gameday.injectors.undo import (
+    AllowFile,
+    CreateContainer,
+    Outcome,
+    ProcessId,
+    RestoreFile,
+    StartSlot,
+)
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -180,6 +188,26 @@ def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Co
     run(law, Trial(box, make(kind), patience=30.0, places=(f"back-1:{FILE}",)))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
+
+
+def test_what_is_being_killed_is_started_anew(box: DockerSandbox) -> None:
+    """Though the engine may say yet that it runs, and would do nothing."""
+
+    async def killed(delay: float) -> None:
+        container = await box.find("back-1")
+        assert container is not None
+        assert container.process is not None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(box.signal, container, signal.SIGKILL)
+            await anyio.sleep(delay)
+            done = await box.run_step(StartSlot("back-1", container.process))
+        again = await box.find("back-1")
+        assert done.outcome is Outcome.PUT_BACK, (delay, done)
+        assert again is not None
+        assert again.process not in (None, container.process)
+
+    for delay in (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1):
+        run(killed, delay)
 
 
 @pytest.mark.parametrize("kind", KINDS_HERE)

@@ -27,7 +27,7 @@ from gameday.injectors.models import Misfits
 from gameday.injectors.sandbox import ports, process
 from gameday.injectors.sandbox.base import Change, Toxic
 from gameday.injectors.sandbox.kinds import connect
-from gameday.injectors.sandbox.local import cgroups
+from gameday.injectors.sandbox.local import cgroups, launch
 from gameday.injectors.sandbox.local.cluster import Cluster, Health, Service
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import (
@@ -43,6 +43,7 @@ from gameday.injectors.undo import (
     SignalProcess,
     StartSlot,
     Step,
+    StepResult,
     TearDown,
 )
 
@@ -775,6 +776,30 @@ def test_a_frozen_supervisor_is_torn_down(tmp_path: Path) -> None:
             process.signal_process(min(everybody, key=lambda m: (m.started, m.pid)), signal.SIGSTOP)
             assert (await box.run_step(TearDown(tag))).outcome is Outcome.PUT_BACK
             assert_nothing_left(box.ref)
+
+    run(test)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1])
+def test_a_supervisor_that_is_stopped_while_it_starts_is_woken_to_end(
+    tmp_path: Path, after: float
+) -> None:
+    """The socket is still told as that of whoever began it."""
+
+    async def test() -> None:
+        ref = LocalSandbox.plan_ref(None, f"gameday-test{os.getpid()}-{next(_numbers)}")
+        me = process.process_id(os.getpid())
+        assert me is not None
+        pid = await launch.launch(
+            small(tmp_path), ref, log_dir=tmp_path, owners=[me], folder=tmp_path, isolate=True
+        )
+        await anyio.sleep(after)
+        os.kill(pid, signal.SIGSTOP)
+        box = await LocalSandbox.connect(ref)
+        done = await box.run_step(TearDown(ref.options["tag"]))
+        assert done == StepResult(Outcome.PUT_BACK, "the sandbox was ended")  # nothing was killed
+        assert_nothing_left(ref)
+        assert launch.how_it_ended(pid) == "with exit code 0"
 
     run(test)
 

@@ -25,7 +25,7 @@ from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.injectors.sandbox.fake_state import FakeState
-from gameday.injectors.undo import Armed, StartSlot, Undone
+from gameday.injectors.undo import Armed, Outcome, StartSlot, Step, StepResult, Undone
 from gameday.scenarios.model import Scenario
 from gameday.scoring import events
 from gameday.scoring.score import Verdict
@@ -370,6 +370,21 @@ def test_what_could_not_be_taken_back_in_time_is_tried_again_at_the_end() -> Non
     assert [e.outcome for e in drill.of(events.InjectionUndone)] == ["failed", "put-back"]
     assert not drill.undo.armed
     assert score(drill.scenario, drill.journal.events).exit_code != 5
+
+
+def test_an_undo_that_came_too_early_for_its_target_is_made_once_more() -> None:
+    def trouble(box: FakeSandbox) -> None:
+        real, asked = box.run_step, list[Step]()
+
+        async def early(step: Step) -> StepResult:
+            asked.append(step)
+            return await real(step) if len(asked) > 1 else StepResult(Outcome.NOTHING, "it runs")
+
+        setattr(box, "run_step", early)  # noqa: B010 - a method is not assigned to
+
+    drill = Drill(scenario(duration="8s", faults=[KILL]), trouble=trouble)
+    assert [e.outcome for e in drill.of(events.InjectionUndone)] == ["put-back"]
+    assert drill.box.availability() == 1.0
 
 
 @settings(max_examples=60, deadline=None)

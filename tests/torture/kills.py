@@ -339,6 +339,9 @@ class Inside:
         patient = self.job.ending == "runner frozen"
 
         def over() -> bool:
+            # Nothing had begun, or all was over: then it is its user's to continue.
+            if patient and alive(runner) and not self._open() and not self._watchdog_acted():
+                kill(runner, signal.SIGCONT)
             reap(self.found, runner)
             if self.found.undone_after is None and self._is_undone():
                 self.found.undone_after = time.monotonic() - struck
@@ -346,8 +349,6 @@ class Inside:
                 self.found.undone_after is not None or self.job.ending in BOTH
             )
 
-        if patient and not self._open():  # nothing had begun: it is its user's to continue
-            kill(runner, signal.SIGCONT)
         # Without memory no probe succeeds: the steady state is waited for, for a minute.
         starved = self.job.ending == "runner out of memory"
         if not until(over, PATIENCE + 60 * starved, 0.01):
@@ -365,6 +366,12 @@ class Inside:
     def _open(self) -> bool:
         """Whether there is a drill to guard."""
         return any((Path(self.environment["GAMEDAY_STATE"]) / "drills").glob("*.json"))
+
+    def _watchdog_acted(self) -> bool:
+        folder = self._folder()
+        return (
+            folder is not None and folder.recovery.exists() and folder.recovery.stat().st_size > 0
+        )
 
     def _is_undone(self) -> bool:
         folder = self._folder()

@@ -32,13 +32,13 @@ TearDown
 from __future__ import annotations
 
 import signal as signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import anyio
 import anyio.to_thread
 
 from gameday.injectors.errors import SandboxError, Unsupported
-from gameday.injectors.sandbox import disk
+from gameday.injectors.sandbox import disk, process
 from gameday.injectors.sandbox.docker import files, links, neighbours, networks, teardown, whole
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
@@ -112,13 +112,32 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
 
 
 async def _look(slot: str, who: ProcessId | None, box: DockerSandbox) -> Container | None:
-    """The slot's container; one that nothing has happened to is looked at again a moment later."""
+    """The slot's container; one that nothing has happened to is looked at again a moment later.
+
+    The end of a process is waited for that is not known to the engine yet: it would be told
+    to start what it takes for running.
+    """
     container = await box.find(slot)
-    untouched = container is not None and container.process == who and container.state == "running"
-    if who is not None and untouched:
-        await anyio.sleep(_IN_FLIGHT)
-        container = await box.find(slot)
+    if who is None or not _seems(container, who) or container.state != "running":
+        return container
+    await anyio.sleep(_IN_FLIGHT)
+    with anyio.move_on_after(_UP_WITHIN):
+        while _seems(container := await box.find(slot), who) and _ends(who):  # noqa: ASYNC110 - no event tells the end of every process
+            await anyio.sleep(0.02)
     return container
+
+
+def _seems(container: Container | None, who: ProcessId) -> TypeGuard[Container]:
+    """Whether the engine says that this very process runs; once it ends, it has no identity."""
+    return (
+        container is not None and container.process is not None and container.process.pid == who.pid
+    )
+
+
+def _ends(who: ProcessId) -> bool:
+    """Whether a process has ended or is about to; of one elsewhere that cannot be told."""
+    here = who.boot_id == process.boot_id()
+    return here and (not process.is_alive(who) or process.is_dying(who))
 
 
 async def _go_on(step: SignalProcess, box: DockerSandbox) -> StepResult:

@@ -20,6 +20,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.local import orders
 from gameday.injectors.sandbox.local.orders import Answer, Order
+from gameday.injectors.undo import ProcessId
 
 __all__ = ["Client"]
 
@@ -46,7 +47,7 @@ def _refuse_stranger(peer: socket.socket) -> None:
         raise SandboxError(f"another user (uid {uid}) answers in the sandbox's place")
 
 
-def _wake(peer: socket.socket) -> None:
+def _wake(peer: socket.socket, run: str) -> None:
     """Let a supervisor that somebody stopped go on: everything is put back through it.
 
     No fault of ours stops a supervisor, so nothing is undone by that.
@@ -54,8 +55,12 @@ def _wake(peer: socket.socket) -> None:
     if not hasattr(socket, "SO_PEERCRED"):
         return
     pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    supervisor = process.process_id(pid) if pid > 0 else None
-    if supervisor is not None and process.is_stopped(supervisor):
+    listens = process.process_id(pid) if pid > 0 else None
+    if listens is not None and process.variables(listens, orders.SUPERVISES) == (run,):
+        supervisors: tuple[ProcessId, ...] = (listens,)
+    else:  # whoever started it: it is still about to take the socket over
+        supervisors = process.find_by_environment(orders.SUPERVISES, run)
+    for supervisor in filter(process.is_stopped, supervisors):
         process.signal_process(supervisor, signal.SIGCONT)
 
 
@@ -63,7 +68,7 @@ class Client:
     """Gives orders to the supervisor whose socket is in a run folder."""
 
     def __init__(self, run: Path) -> None:
-        self._path = str(run / orders.SOCKET)
+        self._run, self._path = str(run), str(run / orders.SOCKET)
 
     async def ask(self, order: Order, expected: type[A], *, within: float = 10.0) -> A:
         """Give an order; its answer.
@@ -151,7 +156,7 @@ class Client:
             with anyio.move_on_after(_SILENT) as silence:
                 await anyio.wait_readable(peer)
             if silence.cancelled_caught:
-                _wake(peer)
+                _wake(peer, self._run)
                 continue
             try:
                 data = peer.recv(65536)

@@ -148,7 +148,11 @@ def _spawn(ref: SandboxRef, listener: int, log: Path, isolate: bool) -> int:
     """The listener is handed over open: whoever connects waits until the supervisor can answer."""
     inherited = 3 if listener != 3 else 4
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GAMEDAY_")}
-    environment |= {"GAMEDAY_SANDBOX": ref.options["tag"], "GAMEDAY_ISOLATE": str(int(isolate))}
+    environment |= {
+        "GAMEDAY_SANDBOX": ref.options["tag"],
+        orders.SUPERVISES: ref.address,
+        "GAMEDAY_ISOLATE": str(int(isolate)),
+    }
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         sys.executable,

@@ -14,6 +14,7 @@ from gameday.injectors.undo import ProcessId
 __all__ = [
     "SOCKET",
     "SPEC",
+    "SUPERVISES",
     "About",
     "AddToxic",
     "Answer",
@@ -70,6 +71,9 @@ SOCKET = "socket"
 
 SPEC = "spec.json"
 """The name, there, of the file that holds the `Spec`."""
+
+SUPERVISES = "GAMEDAY_SUPERVISES"
+"""The variable that tells a supervisor by its run folder; its services do not inherit it."""
 
 
 class HealthSpec(msgspec.Struct, frozen=True):
