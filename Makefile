@@ -6,13 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON ?= local
 SCENARIO ?= api-node-failure
-QUICK := not sandbox and not slow and not browser and not alone and not docker
+QUICK := not sandbox and not slow and not browser and not alone and not docker and not acceptance
 
 .DEFAULT_GOAL := help
-.PHONY: help drill test bench truth torture lint types docs wheel clean
+.PHONY: help drill test acceptance bench truth torture lint types docs wheel clean
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-failure).
 	@# Exit code 1 is a refuted hypothesis: a finding, not a failure of the drill.
@@ -24,9 +24,14 @@ test: $(VENV)/.dev ## Set up what testing needs and run the tests.
 	@$(BIN)/python -m tests.engine
 	$(BIN)/pytest -n 2 -m "$(QUICK)"
 	@# Real processes mostly wait: two at a time. The quick tests would take the CPU from them.
-	$(BIN)/pytest -n 2 --dist worksteal --durations=10 -m "not ($(QUICK)) and not alone and not docker"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not ($(QUICK)) and not alone and not docker and not acceptance"
 	@# What measures, or burns a CPU, has the machine for itself; so has the Docker Engine.
-	$(BIN)/pytest --durations=10 -m "alone or docker"
+	$(BIN)/pytest -m "(alone or docker) and not acceptance"
+
+acceptance: $(VENV)/.dev ## Play what is shipped whole: every scenario, every fault on each kind of engine, the wheel.
+	@$(BIN)/python -m tests.engine
+	$(BIN)/pytest -n 2 --dist worksteal -m "acceptance and not alone and not docker"
+	$(BIN)/pytest -m "acceptance and (alone or docker)"
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py

@@ -21,7 +21,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from tests.test_docker_faults import KINDS_HERE, Containers, attach, make, run, undo_by_hand
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 
 PROGRAM = """\
 package main

@@ -24,7 +24,7 @@ from tests.commands import Terminal, no_traceback, wait_until
 from tests.own_engine import Sshd
 from tests.test_scenarios_for_real import BROKEN, play_and_judge
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent
 QUICK = """\

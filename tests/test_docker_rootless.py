@@ -21,7 +21,7 @@ from tests.own_engine import write
 from tests.test_docker_bare import bare_containers, on_it
 from tests.test_docker_faults import KINDS_HERE, Containers, attach, run
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 
 USER = 62000
 START = """\

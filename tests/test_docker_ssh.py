@@ -20,7 +20,7 @@ from tests.commands import Terminal, no_traceback, wait_until
 from tests.engine import compose
 from tests.own_engine import Engine, Sshd, is_running, write
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

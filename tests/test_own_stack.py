@@ -22,6 +22,7 @@ def require(program: str) -> None:
 
 
 @pytest.mark.sandbox
+@pytest.mark.acceptance
 def test_a_drill_on_haproxy_go_and_redis(tmp_path: Path) -> None:
     for program in ("haproxy", "redis-server", "go"):
         require(program)

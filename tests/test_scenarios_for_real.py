@@ -169,10 +169,16 @@ BROKEN = {
 }
 
 
-ALONE = pytest.param("gateway-cpu-starved", marks=pytest.mark.alone)
+MARKS = {
+    "slow-store": [pytest.mark.acceptance],
+    "store-unreachable": [pytest.mark.acceptance],
+    "gateway-cpu-starved": [pytest.mark.acceptance, pytest.mark.alone],
+}
 
 
-@pytest.mark.parametrize("name", [*sorted({*BROKEN} - {"gateway-cpu-starved"}), ALONE])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=MARKS.get(name, ())) for name in sorted(BROKEN)]
+)
 def test_a_scenario_breaks_is_noticed_and_mended(terminal: Terminal, name: str) -> None:
     play_and_judge(terminal, name)
 

@@ -15,7 +15,7 @@ import pytest
 from gameday.scenarios.catalog import CATALOGUE
 from tests.commands import Terminal, assert_nothing_left, leftovers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(420)]
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("injectors", "scenarios", "scoring", "drills")

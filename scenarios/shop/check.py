@@ -1,12 +1,15 @@
 """A container's health check: does the service beside it answer well?
 
 python -m gameday.scenarios.shop.check /readyz
+
+It runs in every container every other second, and what it costs is missing elsewhere: an HTTP
+client's imports would take several times as long as the check.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
+import socket
 import sys
 
 __all__ = ["main"]
@@ -14,11 +17,12 @@ __all__ = ["main"]
 
 def main() -> int:
     """0 if it does."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ["PORT"]), timeout=1)
     try:
-        connection.request("GET", sys.argv[1])
-        return int(connection.getresponse().status >= 400)
-    except OSError:
+        with socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), timeout=1) as peer:
+            peer.sendall(f"GET {sys.argv[1]} HTTP/1.0\r\n\r\n".encode())
+            _, status, *_ = peer.makefile("rb").readline().split()
+            return int(int(status) >= 400)
+    except (OSError, ValueError):
         return 1
 
 

@@ -43,7 +43,7 @@ from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.scenarios.model import Sli
 
 async def main():
-    sli = Sli(address=f"127.0.0.1:{sys.argv[1]}", every="100ms")
+    sli = Sli.of({"address": f"127.0.0.1:{sys.argv[1]}", "every": "100ms"})
     zero = time.monotonic()
     probe = Probe("up", sli, Addresses(FakeSandbox({"a": 1}), "a"), lambda: time.monotonic() - zero)
     found = []
