@@ -104,10 +104,15 @@ def journal(terminal: Terminal) -> list[Any]:
     return list(read_journal(drill.journal).events)
 
 
-@pytest.mark.parametrize("name", sorted({*BROKEN} - {"gateway-cpu-starved"}))
+@pytest.mark.parametrize("name", sorted(BROKEN))
 def test_a_scenario_runs_on_docker_from_the_same_file(shop: Terminal, name: str) -> None:
-    """With the same outcome as on processes; only the sandbox is another one."""
-    play_and_judge(shop, name, "--sandbox", "docker", "--seed", "1")
+    """With the same outcome as on processes; only the sandbox is another one.
+
+    A machine of two CPUs, one of which burns on after the gateway was mended, has little to spare
+    for containers and their engine: availability may drop again.
+    """
+    may_relapse = name == "gateway-cpu-starved"
+    play_and_judge(shop, name, "--sandbox", "docker", "--seed", "1", may_relapse=may_relapse)
 
 
 @pytest.mark.parametrize("name", ["one-redis-dies", "redis-is-gone"])

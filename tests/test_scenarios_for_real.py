@@ -183,7 +183,7 @@ def test_a_scenario_breaks_is_noticed_and_mended(terminal: Terminal, name: str) 
     play_and_judge(terminal, name)
 
 
-def play_and_judge(terminal: Terminal, name: str, *options: str) -> None:
+def play_and_judge(terminal: Terminal, name: str, *options: str, may_relapse: bool = False) -> None:
     """Play a shipped scenario, and judge what must come of it on any sandbox."""
     expected = BROKEN[name]
     scenario = copy_scenario(terminal.cwd, name, *QUICKER) if expected.quicker else name
@@ -210,7 +210,7 @@ def play_and_judge(terminal: Terminal, name: str, *options: str) -> None:
         assert timings[key]["state"] == "measured", (key, told)
         assert timings[key]["low"] <= timings[key]["value"] <= timings[key]["high"]
     assert timings["time_to_mitigate"]["source"] == "fixers", told
-    assert incident["relapses"] == 0, told
+    assert incident["relapses"] == 0 or may_relapse, told
     # What was believed, what was seen.
     beliefs = {each.id for each in load_scenario(CATALOGUE / f"{name}.yaml").scenario.hypotheses}
     assert set(played.verdicts) == beliefs
