@@ -130,11 +130,38 @@ def _pidfd() -> Fact:
 def _network() -> Fact:
     from gameday.injectors.sandbox.netns import preflight
 
+    if (helped := _by_helper()) is not None:
+        return helped
     lacking = preflight.lacks()
     why = "; ".join(dict.fromkeys(lacking.values()))
     which = "Network faults" if len(lacking) > 1 else f"Faults of the kind {', '.join(lacking)}"
     found = why or "network faults in containers' own networks, latency by a packet queue"
     return Fact("packets", not lacking, found, f"{which} on Docker are refused.", False)
+
+
+def _by_helper() -> Fact | None:
+    """Where a helper container has to make network faults: whether its image is there."""
+    import anyio
+
+    from gameday.injectors.errors import GamedayError
+    from gameday.injectors.sandbox.docker import image
+    from gameday.injectors.sandbox.docker.driver import why_outside
+    from gameday.injectors.sandbox.docker.engine import Engine, surroundings
+
+    engine = Engine(surroundings())
+    why = why_outside(engine)
+    try:
+        there = bool(why) and anyio.run(image.is_there, engine)
+    except GamedayError:
+        return None  # the line about Docker tells
+    finally:
+        engine.close()
+    if not why:
+        return None
+    state = "is there" if there else "will be built by the first drill that needs it"
+    return Fact(
+        "packets", True, f"by a helper container, as {why}; its image {image.name()} {state}"
+    )
 
 
 def _docker() -> Fact:

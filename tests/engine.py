@@ -21,12 +21,12 @@ from pathlib import Path
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday"
 BASE = "gameday-test-base"
 PACKAGES = (
-    *("haproxy", "iproute2", "nginx-light", "procps", "redis-server"),
+    *("haproxy", "iproute2", "iptables", "nginx-light", "procps", "redis-server"),
     *("python3", "python3-pip"),
 )
 """What the root file system of the base image holds beside Debian's essential packages."""
-LIBRARIES = ("aiohttp>=3.10", "prometheus-client>=0.21")
-"""What it holds of Python, so that the shop's image needs no network."""
+LIBRARIES = ("aiohttp>=3.10", "anyio>=4.4", "msgspec>=0.20", "prometheus-client>=0.21")
+"""What it holds of Python, so that our own images need no network."""
 _STARTS_WITHIN = 60.0
 _ENDS_WITHIN = 60.0
 

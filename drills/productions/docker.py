@@ -9,8 +9,10 @@ from gameday.drills.production import Production, runbook_of
 from gameday.injectors.errors import Refused, Unsupported, UsageError
 from gameday.injectors.link_fault import NetworkFault
 from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.docker import elsewhere
 from gameday.injectors.sandbox.docker.containers import OPT_IN
-from gameday.injectors.sandbox.docker.driver import DockerSandbox
+from gameday.injectors.sandbox.docker.driver import DockerSandbox, why_outside
+from gameday.injectors.sandbox.docker.engine import Engine, surroundings
 from gameday.injectors.sandbox.netns.preflight import lacks
 from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
@@ -63,7 +65,7 @@ def produce(
     async def preflight() -> None:
         if choice.brings_up:
             await DockerSandbox.preflight(choice.project or "")
-            _refuse_packets(loaded.scenario)
+        await _refuse_packets(loaded.scenario, brings_up=choice.brings_up)
 
     def rehearsal() -> Sandbox:
         """What runs already, read only; else a fake of the same shape, for the same choice of targets."""
@@ -93,15 +95,23 @@ def produce(
     )
 
 
-def _refuse_packets(scenario: Scenario) -> None:
-    """Raises: Unsupported: if this machine cannot make one of the network faults; they are tried out."""
+async def _refuse_packets(scenario: Scenario, *, brings_up: bool) -> None:
+    """Raises: Unsupported: if one of the network faults cannot be made; they are tried out."""
     wanted = [entry.breaks for entry in scenario.faults if isinstance(entry.breaks, NetworkFault)]
-    lacking = lacks() if wanted and not DockerSandbox.lacks_beforehand() else {}
+    engine = Engine(surroundings())
+    lacking: dict[str, str] = {}
+    try:
+        if wanted and (why := why_outside(engine)):
+            lacking = await elsewhere.lacks(engine, why)
+        elif wanted and brings_up:
+            lacking = lacks()
+    finally:
+        engine.close()
     for fault in wanted:
         if fault.toxic in lacking:
             raise Unsupported(
-                f"{fault.kind} cannot be done on this machine: {lacking[fault.toxic]}",
-                hint="`gameday doctor` says what this machine can do.",
+                f"{fault.kind} cannot be done here: {lacking[fault.toxic]}",
+                hint="`gameday doctor` says what can.",
             )
 
 

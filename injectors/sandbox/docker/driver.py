@@ -31,6 +31,7 @@ from gameday.injectors.sandbox.docker.containers import (
     read_container,
 )
 from gameday.injectors.sandbox.docker.deeds import Deeds
+from gameday.injectors.sandbox.docker.elsewhere import Elsewhere
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
 from gameday.injectors.sandbox.docker.limits import read_limit
 from gameday.injectors.sandbox.docker.networks import Connection, connection_of
@@ -53,7 +54,7 @@ from gameday.injectors.undo import (
     TearDown,
 )
 
-__all__ = ["DockerSandbox"]
+__all__ = ["DockerSandbox", "why_outside"]
 
 _HEALTHY_WITHIN = 300.0
 _LOOK_EVERY = 0.1
@@ -73,9 +74,14 @@ class DockerSandbox(Sandbox):
 
     Attributes:
         owners: Who a helper of a fault lives with: the drill's runner and its watchdog.
+        outside: Why the networks of containers cannot be entered from here, so that helper
+            containers do it; empty if they can.
+        helping: Held by whoever starts, uses or removes a helper container.
     """
 
-    def __init__(self, ref: SandboxRef, lacks: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, ref: SandboxRef, lacks: Mapping[str, str] | None = None, outside: str | None = None
+    ) -> None:
         self.ref = ref
         self.where = {name: ref.options[name] for name in VARIABLES if name in ref.options}
         self.engine = Engine(self.where)
@@ -90,6 +96,8 @@ class DockerSandbox(Sandbox):
         self._listed: list[Container] = []
         self._listed_at = 0.0
         self._lacks = dict(lacks or {})
+        self.outside = why_outside(self.engine) if outside is None else outside
+        self.helping = anyio.Lock()
         every = parts.make_parts(self)
         self.parts = {name: part for name, part in every.items() if name not in self._lacks}
 
@@ -211,7 +219,7 @@ class DockerSandbox(Sandbox):
             why = await box._why_not_here()
         except SandboxError:
             return box  # undo steps find that out, and say it
-        return cls(ref, _lacking(why))
+        return cls(ref, _lacking(why), why or box.outside)
 
     async def _why_not_here(self) -> str:
         """Why the processes of the containers cannot be acted on from here; empty if they can."""
@@ -226,6 +234,12 @@ class DockerSandbox(Sandbox):
     def lacks_beforehand() -> dict[str, str]:
         """Parts that a sandbox that is brought up here will lack, each with the reason."""
         return _lacking(_why_elsewhere(Engine(surroundings())))
+
+    def network(self, container: Container, who: ProcessId) -> Namespace | Elsewhere:
+        """The network of a container that runs, to put faults into: entered, or by helper container."""
+        if self.outside:
+            return Elsewhere(self, container)
+        return Namespace(who, self.owners, {"GAMEDAY_SANDBOX": self.tag})
 
     def lacks(self) -> Mapping[str, str]:
         """Parts that cannot be had here, each with the reason."""
@@ -317,12 +331,14 @@ class DockerSandbox(Sandbox):
         }
 
     async def _of_the_host(self, container: Container) -> dict[str, str]:
-        if "cpu" in self._lacks or container.process is None or not container.here:
+        if container.process is None:
             return {}
+        network = self.network(container, container.process)
+        if "cpu" in self._lacks or not container.here:
+            return await network.fingerprint() if self.outside else {}
         masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
         found = {"cpus": _show(sorted(masks))}
-        if "links" in self.parts:
-            found |= _nameless(await Namespace(container.process).fingerprint())
+        found |= _nameless(await network.fingerprint())
         for resource in ("cpu", "memory"):
             with suppress(Unsupported):  # so no fault changes it
                 found[f"{resource} limit"] = read_limit(container, resource).value
@@ -485,12 +501,14 @@ def _why_elsewhere(engine: Engine) -> str:
     return ""
 
 
+def why_outside(engine: Engine) -> str:
+    """Why the networks of its containers cannot be entered from here, as far as is seen at once."""
+    return _why_elsewhere(engine) or preflight.missing()
+
+
 def _lacking(why: str) -> dict[str, str]:
-    """What is lacking for that reason; for want of programs, network faults."""
-    if why:
-        return dict.fromkeys(parts.HOST_PARTS, why)
-    programs = preflight.missing()
-    return dict.fromkeys(("links", "packets"), programs) if programs else {}
+    """What is lacking for that reason."""
+    return dict.fromkeys(parts.HOST_PARTS, why) if why else {}
 
 
 def _pick(docker: str, slot: str, ref: SandboxRef) -> str:

@@ -65,14 +65,24 @@ class Engine:
         """By which Docker's own programs find this engine, and no other that this shell knows."""
         return dict.fromkeys(VARIABLES, "") | self._where | {"DOCKER_HOST": self.address}
 
-    async def call(self, method: str, *given: Any, within: float = WITHIN, **options: Any) -> Any:
+    async def call(
+        self,
+        method: str,
+        *given: Any,
+        within: float = WITHIN,
+        whole: bool = False,
+        **options: Any,
+    ) -> Any:
         """Call a method of `docker.APIClient`, with its arguments, by its name.
+
+        Args:
+            whole: What it yields is waited for, as a list.
 
         Raises:
             EngineSilent: if the engine cannot be reached, or takes longer than ``within`` seconds.
             SandboxError: if it refuses; says what it said.
         """
-        call = partial(self._call, method, *given, **options)
+        call = partial(self._call, method, whole, *given, **options)
         try:
             with anyio.fail_after(within):
                 return await self._in_thread(call)
@@ -94,7 +104,7 @@ class Engine:
         if "_client" in vars(self):
             self._client.close()
 
-    def _call(self, method: str, *given: Any, **options: Any) -> Any:
+    def _call(self, method: str, whole: bool, *given: Any, **options: Any) -> Any:
         self._look_for_socket()
         import docker.errors
         import requests.exceptions
@@ -110,7 +120,8 @@ class Engine:
             OSError,
         )
         try:
-            return getattr(self._client, method)(*given, **options)
+            found = getattr(self._client, method)(*given, **options)
+            return list(found) if whole else found
         except docker.errors.APIError as error:
             raise SandboxError(f"Docker says: {error.explanation or error}") from None
         except docker.errors.DockerException as error:

@@ -26,8 +26,9 @@ from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.owners import Owners
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["Burn", "Crash", "Order", "start_helper"]
+__all__ = ["Beat", "Burn", "Crash", "Order", "start_helper"]
 
+_BEAT = 2.0
 _SEEN_WITHIN = 2.0
 _PROGRAM = "while True: pass"
 _children: list[subprocess.Popen[bytes]] = []
@@ -54,7 +55,14 @@ class Burn(_Order, frozen=True):
     group: str = ""
 
 
-Order = Crash | Burn
+class Beat(_Order, frozen=True):
+    """Tell a helper container that it is needed (`netns.keeper`)."""
+
+    container: str
+    where: dict[str, str]
+
+
+Order = Crash | Burn | Beat
 
 
 class _Job(msgspec.Struct):
@@ -114,6 +122,24 @@ def _crash(order: Crash, owners: Owners) -> None:
             continue
 
 
+def _beat(order: Beat, owners: Owners) -> None:
+    import docker.errors
+    import requests.exceptions
+
+    from gameday.injectors.sandbox.docker.engine import open_client
+
+    engine = None
+    while True:
+        try:
+            engine = engine or open_client(order.where, within=10)
+            engine.kill(order.container, signal="USR1")
+        except docker.errors.NotFound:
+            return  # it has ended
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError):
+            pass  # the engine may answer the next time
+        owners.wait(_BEAT)
+
+
 def _burn(order: Burn, owners: Owners) -> None:
     os.sched_setaffinity(0, [order.cpu])
     workers = [
@@ -147,6 +173,8 @@ def main() -> None:
             _crash(job.order, owners)
         case Burn():
             _burn(job.order, owners)
+        case Beat():
+            _beat(job.order, owners)
 
 
 if __name__ == "__main__":

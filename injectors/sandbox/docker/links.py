@@ -13,9 +13,9 @@ import anyio
 from gameday.injectors.errors import SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.elsewhere import forget
 from gameday.injectors.sandbox.docker.teardown import end_helpers
 from gameday.injectors.sandbox.netns.kinds import overlap
-from gameday.injectors.sandbox.netns.namespace import Namespace
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -34,16 +34,15 @@ class Links:
         source, target = await _ends(link, self._box)
         if source.process is None:
             raise SandboxError(f"nobody fills {source.slot}")
-        marks = {"GAMEDAY_SANDBOX": self._box.tag}
-        namespace = Namespace(source.process, self._box.owners, marks)
-        await namespace.add(toxic, _addresses(source, target) if target is not None else ())
+        network = self._box.network(source, source.process)
+        await network.add(toxic, _addresses(source, target) if target is not None else ())
 
     async def toxics(self, link: str) -> tuple[Toxic, ...]:
         """What is in force on a link, or on a slot as a whole, as the kernel reports it."""
         source, target = await _ends(link, self._box)
         if source.process is None:
             return ()
-        found = await Namespace(source.process).toxics()
+        found = await self._box.network(source, source.process).toxics()
         if target is None:
             return tuple(one.toxic for one in found if not one.peers)
         there = tuple(one for each in target.addresses.values() for one in each)
@@ -54,8 +53,10 @@ async def clear(link: str, tag: str, box: DockerSandbox) -> bool:
     """Take off what carries the tag where a link begins; False if nothing did."""
     source = await box.find(link.partition("->")[0])
     if source is None or source.process is None:
+        if source is not None and box.outside:
+            await forget(source, box)
         return await anyio.to_thread.run_sync(end_helpers, tag)
-    return await Namespace(source.process).remove(tag)
+    return await box.network(source, source.process).remove(tag)
 
 
 async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container | None]:

@@ -35,8 +35,8 @@ __all__ = [
     "memory_files",
 ]
 
-HOST_PARTS = ("cpu", "memory", "disk", "links", "packets", "limits", "files")
-"""Parts that act on processes of the engine's machine."""
+HOST_PARTS = ("cpu", "memory", "disk", "limits", "files")
+"""Parts that act on processes of the engine's machine, and there alone."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 

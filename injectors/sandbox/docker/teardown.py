@@ -6,15 +6,21 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
+from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.restoring import was_there
 from gameday.injectors.undo import StepResult
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
+    from gameday.injectors.sandbox.docker.engine import Engine
 
-__all__ = ["PROJECT", "end_helpers", "tear_down"]
+__all__ = ["HELPER", "PROJECT", "end_helpers", "remove_helper", "tear_down"]
+
+HELPER = "gameday.helper"
+"""The label of a helper container: the tag of the sandbox that it serves."""
 
 PROJECT = "com.docker.compose.project"
 _AGAIN = 0.1
@@ -40,12 +46,26 @@ async def tear_down(box: DockerSandbox) -> StepResult:
         SandboxError: if the engine does not do it.
     """
     found = end_helpers(box.tag) | end_helpers(box.tag, "GAMEDAY_SANDBOX")
+    label = {"label": f"{HELPER}={box.tag}"}
+    for one in await box.engine.call("containers", all=True, filters=label):
+        await remove_helper(box.engine, one["Id"])
     if box.ours:
         label = {"label": f"{PROJECT}={box.project}"}
         while await _remove(box, label):
             found = True
             await anyio.sleep(_AGAIN)
     return was_there(found, "the project was removed", "there was nothing left")
+
+
+async def remove_helper(engine: Engine, helper: str) -> None:
+    """Remove a helper container, and end the process that said that it is needed."""
+    try:
+        await engine.call("remove_container", helper, force=True)
+    except SandboxError as error:
+        # Its main process has ended, and the engine removes it by itself.
+        if "No such container" not in error.message and "in progress" not in error.message:
+            raise
+    await anyio.to_thread.run_sync(end_helpers, helper)
 
 
 async def _remove(box: DockerSandbox, label: dict[str, str]) -> bool:

@@ -18,6 +18,7 @@
 ``helpers``             starts these helpers, finds them by tag, ends them
 ``sockets``             resets open connections
 ``inside``              runs commands in the namespace of that very process, or not at all
+``errands``, ``keeper`` the same from within, for whoever cannot enter: see ``Dockerfile``
 ======================= =================================================================
 
 Nothing is remembered: each rule carries the fault's tag and parameters in its comment, each

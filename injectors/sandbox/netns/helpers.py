@@ -40,7 +40,7 @@ def start(
     command = [sys.executable, "-P", "-m", _MODULE, msgspec.json.encode(order).decode()]
     with inside.opened() as fd:
         starter = subprocess.Popen(
-            ["nsenter", f"--net=/proc/self/fd/{fd}", "setsid", "--fork", *command],
+            [*inside.entering(fd), "setsid", "--fork", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -28,10 +28,13 @@ class Inside:
 
     The namespace is opened first and the process looked at second, so a pid that is
     reused in between leads nowhere.
+
+    Args:
+        here: We are in it ourselves, and that it is no machine's was seen from outside.
     """
 
-    def __init__(self, who: ProcessId) -> None:
-        self.who = who
+    def __init__(self, who: ProcessId, *, here: bool = False) -> None:
+        self.who, self.here = who, here
 
     @property
     def there(self) -> bool:
@@ -69,6 +72,8 @@ class Inside:
         Raises:
             Refused: if it is; nothing was touched.
         """
+        if self.here:
+            return
         with self.opened() as fd:
             theirs = os.fstat(fd)
             for own in ("/proc/self/ns/net", "/proc/1/ns/net"):
@@ -109,6 +114,10 @@ class Inside:
                     time.sleep(0.005)
             yield
 
+    def entering(self, fd: int) -> list[str]:
+        """What a command begins with, to run there; ``fd`` is from `opened`, and passed on to it."""
+        return [] if self.here else ["nsenter", f"--net=/proc/self/fd/{fd}"]
+
     def run(self, *words: str, given: str | None = None) -> str:
         """Run a command there; what it printed.
 
@@ -119,7 +128,7 @@ class Inside:
         with self.opened() as fd:
             try:
                 done = subprocess.run(
-                    ["nsenter", f"--net=/proc/self/fd/{fd}", *words],
+                    [*self.entering(fd), *words],
                     input=given,
                     stdin=subprocess.DEVNULL if given is None else None,
                     capture_output=True,
@@ -130,7 +139,8 @@ class Inside:
                     timeout=_WITHIN,
                 )
             except FileNotFoundError:
-                raise Unsupported("nsenter is not on this machine (Debian: util-linux)") from None
+                missing = words[0] if self.here else "nsenter"
+                raise Unsupported(f"{missing} is not on this machine") from None
             except subprocess.TimeoutExpired:
                 raise SandboxError(
                     f"{words[0]} did not finish within {_WITHIN:.0f} s in the network of "

@@ -30,6 +30,7 @@ class Namespace:
             end when their fault is removed, or the process is gone.
         environment: What helpers carry besides ``GAMEDAY_HELPER``, their fault's tag:
             ``GAMEDAY_SANDBOX``, for whoever ends all that belongs to one.
+        here: It is our own namespace, and not this machine's: nothing has to be entered.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Namespace:
         process: int | ProcessId,
         owners: Sequence[ProcessId] = (),
         environment: Mapping[str, str] | None = None,
+        *,
+        here: bool = False,
     ) -> None:
-        self._inside = _inside(process)
+        self._inside = _inside(process, here)
         self._owners = tuple(owners)
         self._environment = dict(environment or {})
         self._process = process
@@ -143,9 +146,9 @@ class Namespace:
             sockets.destroy(inside, fault.peers)
 
 
-def _inside(who: int | ProcessId) -> Inside | None:
+def _inside(who: int | ProcessId, here: bool) -> Inside | None:
     found = process.process_id(who) if isinstance(who, int) else who
-    return Inside(found) if found is not None else None
+    return Inside(found, here=here) if found is not None else None
 
 
 def _remove(inside: Inside, tag: str) -> bool:

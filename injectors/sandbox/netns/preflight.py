@@ -13,7 +13,7 @@ from gameday.injectors.sandbox.netns.inside import PATH
 from gameday.injectors.sandbox.netns.kinds import KINDS
 from gameday.injectors.sandbox.netns.namespace import Namespace
 
-__all__ = ["LATENCY", "lacks", "missing"]
+__all__ = ["LATENCY", "lacks", "lacks_here", "missing"]
 
 LATENCY = (
     "latency, corrupt and duplicate are done by a packet queue (NFQUEUE) with a helper process; "
@@ -31,7 +31,8 @@ _PROGRAMS = {
     "tc": "iproute2",
     "ss": "iproute2",
 }
-_ROOM = "ip link set lo up; ip link add try type ifb && ip link set try up; echo; exec cat"
+_FURNISH = "ip link set lo up; ip link add try type ifb && ip link set try up"
+_ROOM = f"{_FURNISH}; echo; exec cat"
 _TRIED = {"rate": 1e6, "delay": 0.001, "share": 0.5, "jitter": 0.0, "refused": 1.0, "one_way": 0.0}
 
 
@@ -52,9 +53,18 @@ def lacks() -> dict[str, str]:
             if not (room.stdout and room.stdout.readline()):
                 said = room.stderr.read().decode(errors="replace") if room.stderr else ""
                 return dict.fromkeys(KINDS, f"no network namespace can be made ({said.strip()})")
-            return _tried(room.pid)
+            return _tried(Namespace(room.pid))
         finally:
             room.kill()
+
+
+def lacks_here(namespace: Namespace) -> dict[str, str]:
+    """As `lacks`, in a namespace that we are in and nobody else uses."""
+    why = missing()
+    if why:
+        return dict.fromkeys(KINDS, why)
+    subprocess.run(["sh", "-c", _FURNISH], env={"PATH": PATH}, capture_output=True, check=False)
+    return _tried(namespace)
 
 
 def missing() -> str:
@@ -69,9 +79,8 @@ def missing() -> str:
     return ""
 
 
-def _tried(pid: int) -> dict[str, str]:
+def _tried(namespace: Namespace) -> dict[str, str]:
     found = {}
-    namespace = Namespace(pid)
     for name, kind in KINDS.items():
         tag = f"gameday-preflight-{os.getpid()}-{name}"
         figures = {parameter: _TRIED[parameter] for parameter in kind.parameters}

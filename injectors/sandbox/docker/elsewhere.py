@@ -1,0 +1,210 @@
+"""A container's network, where it cannot be entered from here: by a helper container that shares it.
+
+What `Namespace` does by entering is done by the same code in there, one errand at a time. A
+helper container stands from the first fault that needs it until its last is removed. It carries
+the drill's tag, and ends by itself, with all that was made from it, once nobody is left who
+would remove it: a process of ours (`helper.Beat`) says as long that it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from gameday.injectors.errors import Refused, SandboxError, SandboxGone, Unsupported
+from gameday.injectors.sandbox.base import Toxic
+from gameday.injectors.sandbox.docker import image
+from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.engine import Engine
+from gameday.injectors.sandbox.docker.helper import Beat, start_helper
+from gameday.injectors.sandbox.docker.teardown import HELPER, remove_helper
+from gameday.injectors.sandbox.netns.errands import (
+    Add,
+    Answer,
+    Errand,
+    Remove,
+    See,
+    Try,
+)
+from gameday.injectors.sandbox.netns.mark import InForce
+
+if TYPE_CHECKING:
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox
+
+__all__ = ["Elsewhere", "forget", "lacks"]
+
+_HELPS, _SINCE = "gameday.helps", "gameday.helps.since"
+_PYTHON = ("python3", "-m")
+_ERRANDS = "gameday.injectors.sandbox.netns.errands"
+_MAY = ("NET_ADMIN", "NET_RAW", "SYS_NICE")
+_DEEPEST = 8
+
+
+class Elsewhere:
+    """The network of a container that runs, by helper container; its verbs are `Namespace`'s."""
+
+    def __init__(self, box: DockerSandbox, container: Container) -> None:
+        self._box, self._container = box, container
+
+    async def add(self, toxic: Toxic, peers: Sequence[str] = (), *, direction: str = "") -> None:
+        """As `Namespace.add`."""
+        await self._refuse_hosts()
+        await self._ask(Add(toxic, tuple(peers), direction))
+
+    async def remove(self, tag: str) -> bool:
+        """As `Namespace.remove`."""
+        return (await self._ask(Remove(tag))).removed
+
+    async def toxics(self) -> tuple[InForce, ...]:
+        """As `Namespace.toxics`."""
+        return (await self._ask(See())).in_force
+
+    async def fingerprint(self) -> dict[str, str]:
+        """Our faults on all that is said and heard there: none where no helper stands.
+
+        None is started for it: most faults on a container leave its network alone.
+        """
+        async with self._box.helping:
+            helper = await self._standing()
+            found = (await _execute(self._box.engine, helper, See())) if helper else Answer()
+        ours = [one.toxic for one in found.checked().in_force if not one.peers]
+        return {"toxics": msgspec.json.encode(ours, order="deterministic").decode()}
+
+    async def _ask(self, errand: Errand) -> Answer:
+        """Run an errand where a helper stands, else where one does for as long as that takes.
+
+        As in a namespace that is entered, what is begun is done, so that nothing is left half done.
+        """
+        engine = self._box.engine
+        async with self._box.helping:
+            with anyio.CancelScope(shield=True):
+                helper = await self._standing()
+                stands = bool(helper) or isinstance(errand, Add)
+                stays = bool(helper) and not isinstance(errand, Remove)
+                try:
+                    helper = helper or await self._start(stands=stands)
+                    answer = (await _execute(engine, helper, errand)).checked()
+                    stays = stays or (stands and bool(answer.in_force))
+                finally:
+                    if helper and not stays:
+                        await remove_helper(engine, helper)
+        return answer
+
+    async def _standing(self) -> str:
+        """The helper that stands; those that shared a network that is gone are removed."""
+        found = ""
+        for one in await _helpers(self._box, self._container.id):
+            if one["State"] == "running" and one["Labels"].get(_SINCE) == self._since:
+                found = one["Id"]
+            else:
+                await remove_helper(self._box.engine, one["Id"])
+        return found
+
+    @property
+    def _since(self) -> str:
+        return str(self._container.inspected["State"].get("StartedAt", ""))
+
+    async def _start(self, *, stands: bool) -> str:
+        """Start one; who starts one for a single errand is the only one that finds it."""
+        box = self._box
+        labels = {HELPER: box.tag}
+        labels |= {_HELPS: self._container.id, _SINCE: self._since} if stands else {}
+        helper = await _create(box.engine, f"container:{self._container.id}", labels)
+        try:
+            if stands:
+                marks = {"tag": helper, "slot": "", "sandbox": box.tag}
+                order = Beat(helper, box.where)
+                await anyio.to_thread.run_sync(lambda: start_helper(order, box.owners, **marks))
+        except SandboxError:
+            await remove_helper(box.engine, helper)
+            raise
+        return helper
+
+    async def _refuse_hosts(self) -> None:
+        found: dict[str, Any] | None = self._container.inspected
+        for _ in range(_DEEPEST):
+            mode = str(found["HostConfig"].get("NetworkMode", "")) if found else ""
+            if not mode.startswith("container:"):
+                break
+            found = await self._box.engine.find(mode.partition(":")[2])
+        if mode == "host" or mode.startswith("container:"):
+            raise Refused(
+                f"{self._container.slot} has no network of its own: it uses its machine's",
+                hint="A network fault there would hit the whole machine.",
+            )
+
+
+async def forget(container: Container, box: DockerSandbox) -> None:
+    """Remove the helpers of a container that has ended: what they shared is gone."""
+    for one in await _helpers(box, container.id):
+        await remove_helper(box.engine, one["Id"])
+
+
+async def lacks(engine: Engine, why: str) -> dict[str, str]:
+    """Kinds of toxics that a helper container cannot make, each with the reason; they are tried out.
+
+    Args:
+        why: Why one is needed.
+
+    Raises:
+        Unsupported: if its image is not there and cannot be built.
+    """
+    await image.require(engine, why)
+    with anyio.CancelScope(shield=True):
+        helper = await _create(engine, "none", {HELPER: "preflight"})
+        try:
+            answer = await _execute(engine, helper, Try())
+        finally:
+            await remove_helper(engine, helper)
+    return answer.checked().lacking
+
+
+async def _helpers(box: DockerSandbox, container: str) -> list[dict[str, Any]]:
+    labels = [f"{HELPER}={box.tag}", f"{_HELPS}={container}"]
+    found: list[dict[str, Any]] = await box.engine.call(
+        "containers", all=True, filters={"label": labels}
+    )
+    return found
+
+
+async def _create(engine: Engine, network: str, labels: dict[str, str]) -> str:
+    host = await engine.call(
+        "create_host_config",
+        network_mode=network,
+        auto_remove=True,
+        cap_drop=["ALL"],
+        cap_add=list(_MAY),
+    )
+    try:
+        made = await engine.call("create_container", image.name(), host_config=host, labels=labels)
+    except SandboxError as error:
+        if "No such image" not in error.message:
+            raise
+        raise Unsupported(
+            f"the image of the helper container ({image.name()}) is not on the engine",
+            hint=f"Build it: {image.by_hand()}",
+        ) from None
+    helper = str(made["Id"])
+    try:
+        await engine.call("start", helper)
+    except SandboxError as error:
+        await remove_helper(engine, helper)
+        if "container" in network and "running" in error.message:
+            raise SandboxGone("the container has ended, and with it its network") from None
+        raise
+    return helper
+
+
+async def _execute(engine: Engine, helper: str, errand: Errand) -> Answer:
+    words = [*_PYTHON, _ERRANDS, msgspec.json.encode(errand).decode()]
+    made = await engine.call("exec_create", helper, words)
+    out, said = await engine.call("exec_start", made["Id"], demux=True)
+    try:
+        return msgspec.json.decode(out or b"", type=Answer)
+    except msgspec.MsgspecError:
+        why = " ".join((said or out or b"no word").decode(errors="replace").split())[-300:]
+        raise SandboxError(f"the helper container did not do as asked: {why}") from None
