@@ -30,7 +30,7 @@ from gameday.injectors.undo import Outcome, RemoveToxic
 from tests.commands import no_traceback, wait_until
 from tests.test_docker_faults import LABEL, Containers
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 ROOT = Path(__file__).parent.parent
 NOBODY, GROUP = 65534, 64123
