@@ -198,6 +198,7 @@ def test_a_master_and_its_workers_are_one(tmp_path: Path, word: str) -> None:
     program = f"import os, time; os.fork(); time.sleep(600) # {word}"
     with subprocess.Popen([sys.executable, "-S", "-c", program], start_new_session=True) as master:
         try:
+            wait_until(lambda: process.has_environment(master.pid), "its exec is over")
             box = attach(tmp_path, word)
             assert anyio.run(who, box).pid == master.pid
         finally:
@@ -209,6 +210,7 @@ def test_a_program_is_found_by_its_name(tmp_path: Path, word: str) -> None:
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "600"]) as child:
         try:
+            wait_until(lambda: process.has_environment(child.pid), "its exec is over")
             assert anyio.run(who, attach(tmp_path, program.name)).pid == child.pid
         finally:
             child.kill()
@@ -509,6 +511,7 @@ def play(terminal: Terminal, pid: int, restart: str) -> subprocess.CompletedProc
     return terminal.gameday("run", "web.yaml", *options)
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_a_drill_that_cannot_bring_it_back_says_so(terminal: Terminal) -> None:
     with serving(terminal) as (child, _):

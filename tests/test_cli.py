@@ -323,6 +323,7 @@ def test_a_drill_carries_out_its_plan(terminal: Terminal) -> None:
     assert_nothing_left(terminal, run.id)
 
 
+@pytest.mark.acceptance
 @pytest.mark.sandbox
 @pytest.mark.slow
 @pytest.mark.timeout(200)

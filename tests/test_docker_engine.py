@@ -18,7 +18,7 @@ from gameday.scoring import events
 from tests.commands import Terminal, no_traceback, wait_until
 from tests.own_engine import Engine, free_port, is_running, write
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize(

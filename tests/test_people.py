@@ -271,6 +271,7 @@ def use_hands(terminal: Terminal, run: Run) -> None:
     assert "gameday abort" in down.stderr
 
 
+@pytest.mark.acceptance
 def test_a_receiver_that_is_gone(terminal: Terminal) -> None:
     """A page that cannot be resolved was not put back: exit 5, and how to do it by hand."""
     with receiver(refusals=0) as webhook:
@@ -323,6 +324,7 @@ def test_a_shipped_page_does_not_name_its_scenario() -> None:
 # Several drills, and none
 
 
+@pytest.mark.acceptance
 def test_two_drills_at_once_must_be_named(terminal: Terminal) -> None:
     one = start(terminal, faults=False)
     two = start(terminal, faults=False)

@@ -89,6 +89,7 @@ def declare(folder: Path, faults: str, *, replicas: int) -> Path:
     return path
 
 
+@pytest.mark.acceptance
 def test_whatever_an_undo_leaves_behind_is_found_and_said(
     terminal: Terminal, third_party: dict[str, str]
 ) -> None:

@@ -267,6 +267,7 @@ def write_control(folder: Path, seconds: int) -> Path:
     return path
 
 
+@pytest.mark.acceptance
 def test_a_control_finds_nothing(terminal: Terminal) -> None:
     """Load, rules, probes, and no fault: no alert, no finding, nobody was needed."""
     scenario = write_control(terminal.cwd, 12)
@@ -302,6 +303,7 @@ def assert_function_of_its_files(terminal: Terminal, played: Played) -> None:
     assert [(elsewhere / path.name).read_bytes() for path in forms] == before
 
 
+@pytest.mark.acceptance
 def test_nobody_comes(terminal: Terminal) -> None:
     """Without a fixer every duration that is still open at our own revert is censored."""
     scenario = copy_scenario(
@@ -339,6 +341,7 @@ def test_nobody_comes(terminal: Terminal) -> None:
 # People and the script
 
 
+@pytest.mark.acceptance
 def test_a_person_is_faster_than_the_script(terminal: Terminal) -> None:
     scenario = copy_scenario(
         terminal.cwd,

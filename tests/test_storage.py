@@ -157,6 +157,7 @@ def test_a_full_state_in_mid_drill_harms_nothing(disk: SmallDisk) -> None:
     nothing_is_left(disk)
 
 
+@pytest.mark.acceptance
 def test_a_folder_that_becomes_read_only_is_told_and_recovered(disk: SmallDisk) -> None:
     """The page's end cannot be kept in the drill's file: that is what `recover` does later."""
     process = run_until(disk, b'"Looked"')
