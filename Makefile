@@ -23,8 +23,8 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
 	@$(BIN)/python -m tests.engine
 	$(BIN)/pytest -n 2 -m "$(QUICK)"
-	@# Real processes mostly wait: two at a time. The quick tests would take the CPU from them.
-	$(BIN)/pytest -n 2 --dist worksteal -m "not ($(QUICK)) and not alone and not docker and not acceptance"
+	@# Real processes mostly wait: three at a time. The quick tests would take the CPU from them.
+	$(BIN)/pytest -n 3 --dist worksteal -m "not ($(QUICK)) and not alone and not docker and not acceptance"
 	@# What measures, or burns a CPU, has the machine for itself; so has the Docker Engine.
 	$(BIN)/pytest -m "(alone or docker) and not acceptance"
 

@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -148,14 +149,13 @@ def _by_helper() -> Fact | None:
     from gameday.injectors.sandbox.docker.driver import why_outside
     from gameday.injectors.sandbox.docker.engine import Engine, surroundings
 
-    engine = Engine(surroundings())
-    why = why_outside(engine)
     try:
-        there = bool(why) and anyio.run(image.is_there, engine)
+        engine = Engine(surroundings())
+        why = why_outside(engine)
+        with closing(engine):
+            there = bool(why) and anyio.run(image.is_there, engine)
     except GamedayError:
         return None  # the line about Docker tells
-    finally:
-        engine.close()
     if not why:
         return None
     state = "is there" if there else "will be built by the first drill that needs it"

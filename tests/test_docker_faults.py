@@ -60,8 +60,8 @@ KINDS_HERE = [
     if set(registry.fault_class(kind).needs) <= KINDS["docker"].parts
 ]
 OF_EACH_MAKE = {
-    *("process.kill", "process.pause", "process.crashloop", "cpu.burn", "memory.hog", "disk.fill"),
-    *("net.latency", "net.disconnect", "container.remove", "file.corrupt"),
+    *("process.kill", "cpu.burn", "memory.hog", "disk.fill", "net.latency", "net.disconnect"),
+    *("container.remove", "file.corrupt"),
 }
 """Faults that are put back each in another way; `make acceptance` plays the others."""
 EVERY_KIND = [

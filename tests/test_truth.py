@@ -33,7 +33,7 @@ TOLERANCE = EVERY
 
 
 @pytest.mark.sandbox
-@pytest.mark.slow
+@pytest.mark.acceptance
 @pytest.mark.alone
 def test_true_instants_lie_inside_the_stated_ones(tmp_path: Path) -> None:
     for attempt in ("first", "second"):
