@@ -37,6 +37,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from tests.engine import base_image, engine
 from tests.test_docker_faults import Containers
+from tests.torture.kills import command
 
 PROMISED = 2.0
 PATIENCE = 40.0
@@ -229,11 +230,7 @@ class Drill:
     def _watchdog(self, runner: int) -> list[int]:
         stats = (process.read_stat(pid) for pid in process.processes())
         ours = [stat.pid for stat in stats if stat is not None and stat.parent == runner]
-        return [
-            pid
-            for pid in ours
-            if b"gameday.drills.watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        return [pid for pid in ours if b"gameday.drills.watchdog" in command(pid)]
 
     def _settle(self, runner: subprocess.Popen[bytes]) -> None:
         if not until(lambda: runner.poll() is not None, PATIENCE):
