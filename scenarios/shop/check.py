@@ -2,8 +2,8 @@
 
 python -m gameday.scenarios.shop.check /readyz
 
-It runs in every container every other second, and what it costs is missing elsewhere: an HTTP
-client's imports would take several times as long as the check.
+It runs in every container every other second, and what it costs is missing elsewhere: importing
+an HTTP client costs about as much CPU as all the rest of it.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def _beat(order: Beat, owners: Owners) -> None:
         except docker.errors.NotFound:
             return  # it has ended
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError):
-            pass  # the engine may answer the next time
+            pass  # the lease outlasts several of these; one that ends takes its faults along
         owners.wait(_BEAT)
 
 
