@@ -36,6 +36,12 @@ samples, and q the p99 duration of good samples:
   next to *last* was held back too: it took longer than q, and was not answered
   before. Otherwise *last* was refused, slow or lost by itself, and shows only
   that the service was bad when it was sent: that instant is the lower bound.
+- Held back, they pile up, and their answers come together when the service is
+  back; *done of last* is then the first of these answers, and if all of the bad
+  ones were sent before it, the service was back by then. But n requests that are
+  worked off one after the other, by each program on their way, can make the first
+  answer n − 1 ordinary durations (the median of the good ones) later than one alone
+  would come: by so much is the lower bound earlier, though by one interval at most.
 """
 
 from __future__ import annotations
@@ -44,6 +50,7 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from operator import attrgetter
 
 import msgspec
@@ -161,7 +168,7 @@ class Track(msgspec.Struct):
     Attributes:
         points: The samples that count.
         void: How many do not.
-        q: The p99 duration of the good ones, seconds; 0 without any.
+        q, typical: The p99 and the median duration of the good ones, seconds; 0 without any.
     """
 
     name: str
@@ -169,6 +176,7 @@ class Track(msgspec.Struct):
     points: list[Point] = msgspec.field(default_factory=list)
     void: int = 0
     q: float = 0.0
+    typical: float = 0.0
 
     @classmethod
     def of(cls, name: str, sli: Sli, samples: Iterable[Sample]) -> Track:
@@ -184,7 +192,8 @@ class Track(msgspec.Struct):
             if value is not None:
                 track.points.append(Point(sample, now, value, window.settled))
         durations = sorted(p.sample.done - p.sample.sent for p in track.points if p.sample.good)
-        track.q = max(quantile(durations, 0.99), 0.0) if durations else 0.0
+        if durations:
+            track.q, track.typical = (max(quantile(durations, at), 0.0) for at in (0.99, 0.5))
         return track
 
     def until(self, end: float) -> list[Point]:
@@ -273,7 +282,7 @@ def excursions(
             sli=track.name,
             bound=bound,
             onset=_onset(run, good, sent, track),
-            end=_end(run, run.back, good, bad, sent, track.q)
+            end=_end(run, run.back, good, bad, sent, track)
             if run.back and run.back.clock <= cut
             else None,
             first=run.first.sample,
@@ -340,9 +349,9 @@ def _end(
     good: Sequence[Sample],
     bad: Sequence[Sample],
     sent: Sequence[float],
-    q: float,
+    track: Track,
 ) -> Instant:
-    last = run.last.sample
+    last, q = run.last.sample, track.q
     index = bisect_right(sent, last.sent)
     if index == len(good):
         return Instant(min(last.sent, back.clock), back.clock, back.sample.sli)
@@ -350,21 +359,34 @@ def _end(
     while index < len(good) and good[index].sent < high:
         high = min(high, good[index].done)
         index += 1
-    held_back = following.done - following.sent > q and following.done >= last.done - q
-    low = max(last.sent, _burst(bad, last) - q) if held_back else last.sent
-    return Instant(min(low, high), high, last.sli)
+    if following.done - following.sent <= q or following.done < last.done - q:
+        return Instant(min(last.sent, high), high, last.sli)
+    answered = _piled_up(bad, last, following, track.sli.every)
+    first = min(answered, default=last.done)
+    waited = len(answered) + bisect_left(sent, first) - bisect_right(sent, last.sent)
+    behind = min((waited - 1) * track.typical, track.sli.every) if answered else 0.0
+    if answered and first > last.sent:
+        high = min(high, first)
+    return Instant(min(max(last.sent, first - q - behind), high), high, last.sli)
 
 
-def _burst(bad: Sequence[Sample], last: Sample) -> float:
-    """When the first answer came of those that had piled up and came at once, *last* with them.
+def _piled_up(
+    bad: Sequence[Sample], last: Sample, following: Sample, every: float
+) -> list[float]:
+    """When those were answered that had piled up until the service came back, *last* with them.
 
-    They belong together as long as their answers lie less than half as far apart
-    as they were sent.
+    They got the answer that the good one after them got, and got it together: each at
+    most half as far from that of *last* as they were sent, and none with a gap before
+    the next in which a newer one could have shown that the service was still out.
     """
-    first, later = last.done, last
-    for index in range(bisect_left(bad, last.sent, key=attrgetter("sent")) - 1, -1, -1):
-        earlier = bad[index]
-        if abs(later.done - earlier.done) >= (later.sent - earlier.sent) / 2:
-            break
-        first, later = min(first, earlier.done), earlier
-    return first
+
+    def together(sample: Sample) -> bool:
+        alike = not sample.error and sample.status == following.status
+        return alike and abs(last.done - sample.done) <= (last.sent - sample.sent) / 2
+
+    upto = bad[: bisect_right(bad, last.sent, key=attrgetter("sent"))]
+    answers = sorted((s.done for s in upto if together(s)), reverse=True)
+    for index, (later, earlier) in enumerate(pairwise(answers), 1):
+        if later - earlier >= every:
+            return answers[:index]
+    return answers

@@ -241,6 +241,54 @@ def test_the_truth_lies_in_the_stated_intervals(
     assert found.end.high - found.end.low <= widest
 
 
+@given(
+    begin=st.floats(10, 11),
+    length=st.floats(0.2, 3.0),
+    share=st.floats(0.0, 1.0),
+    stall=st.floats(0.0, 0.024),
+    stalled_after=st.floats(0.0, 1.0),
+)
+def test_what_piled_up_is_answered_late_and_in_clumps(
+    begin: float, length: float, share: float, stall: float, stalled_after: float
+) -> None:
+    """Requests that waited for a paused service take turns, and who reads the answers may be held up."""
+    every, took, patience, end = 0.025, 0.001, 0.08, begin + length
+    samples = []
+    for number in range(round((end + 3) / every)):
+        sent = number * every
+        done = end + took if begin - took < sent < end else sent + took
+        samples.append(Sample(at=0, sli="s", due=sent, sent=sent, done=done, good=True, status=200))
+    waited = [s for s in samples if s.done == end + took]
+    late = min(share * (len(waited) - 1) * took, every)  # before the first of them is answered
+    for index, sample in enumerate(waited):
+        held_up = stall if index >= stalled_after * len(waited) else 0.0
+        done = sample.done + late + index * 1e-5 + held_up
+        samples[samples.index(sample)] = msgspec.structs.replace(
+            sample, done=done, good=done - sample.sent <= patience
+        )
+    samples.sort(key=lambda s: s.done)
+    track = Track.of("availability", Sli(path="/", every=every, over=1.0), samples)
+    (found,) = excursions(track, parse_bound(">= 99%", "availability"))
+    assert found.end is not None
+    assert found.end.low <= end <= found.end.high
+    assert found.end.high - found.end.low <= 1.2 * every + track.q + 1e-6
+
+
+def test_an_answer_before_a_second_hang_does_not_end_the_outage() -> None:
+    every, sent, samples = 0.05, 0.0, []
+    while sent < 20:
+        waits_for = 12.0 if 10.0 <= sent <= 11.7 else 13.5 if 11.7 < sent <= 13.5 else sent
+        done = waits_for + 0.001
+        samples.append(
+            Sample(at=0, sli="s", due=sent, sent=sent, done=done, good=done - sent < 0.2)
+        )
+        sent += every
+    samples.sort(key=lambda s: s.done)
+    (found,) = only(samples, every=every)
+    assert found.end is not None
+    assert found.end.low <= 13.5 <= found.end.high
+
+
 def test_a_window_keeps_no_more_than_it_needs() -> None:
     sli = Sli(path="/", every=0.05, over=2.0, quantile=0.99)
     samples = probe(0, 5000, [Outage(1000, 1100)], rng=Random(1))

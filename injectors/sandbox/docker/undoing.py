@@ -128,10 +128,11 @@ async def _look(slot: str, who: ProcessId | None, box: DockerSandbox) -> Contain
 
 
 def _seems(container: Container | None, who: ProcessId) -> TypeGuard[Container]:
-    """Whether the engine says that this very process runs; once it ends, it has no identity."""
-    return (
-        container is not None and container.process is not None and container.process.pid == who.pid
-    )
+    """Whether the engine says that this very process runs, though it may have none any more."""
+    if container is None:
+        return False
+    state = container.inspected["State"]
+    return bool(state.get("Running")) and state.get("Pid") == who.pid
 
 
 def _ends(who: ProcessId) -> bool:
