@@ -225,6 +225,36 @@ def test_what_is_being_killed_is_started_anew(box: DockerSandbox) -> None:
         run(killed, delay)
 
 
+def test_what_has_ended_is_started_anew_though_the_engine_has_not_heard_of_it(
+    box: DockerSandbox,
+) -> None:
+    async def ended() -> None:
+        container = await box.find("back-1")
+        assert container is not None
+        assert container.process is not None
+        stat = Path(f"/proc/{container.process.pid}/stat").read_text()
+        tells = int(stat.rpartition(")")[2].split()[1])  # its parent: it tells the engine
+        os.kill(tells, signal.SIGSTOP)
+        try:
+            os.kill(container.process.pid, signal.SIGKILL)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_later, 0.5, os.kill, tells, signal.SIGCONT)
+                done = await box.run_step(StartSlot("back-1", container.process))
+        finally:
+            os.kill(tells, signal.SIGCONT)
+        again = await box.find("back-1")
+        assert done.outcome is Outcome.PUT_BACK, done
+        assert again is not None
+        assert again.process not in (None, container.process)
+
+    run(ended)
+
+
+async def _later(delay: float, call: Callable[..., object], *args: object) -> None:
+    await anyio.sleep(delay)
+    call(*args)
+
+
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_what_is_printed_to_be_done_by_hand_undoes_it(
     kind: str, box: DockerSandbox, containers: Containers
