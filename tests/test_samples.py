@@ -242,8 +242,8 @@ def test_the_truth_lies_in_the_stated_intervals(
 
 
 @given(
-    begin=st.floats(10, 11),
-    length=st.floats(0.2, 3.0),
+    begin=st.floats(2, 3),
+    length=st.floats(0.2, 2.0),
     share=st.floats(0.0, 1.0),
     stall=st.floats(0.0, 0.024),
     stalled_after=st.floats(0.0, 1.0),
@@ -254,14 +254,14 @@ def test_what_piled_up_is_answered_late_and_in_clumps(
     """Requests that waited for a paused service take turns, and who reads the answers may be held up."""
     every, took, patience, end = 0.025, 0.001, 0.08, begin + length
     samples = []
-    for number in range(round((end + 3) / every)):
+    for number in range(round((end + 2) / every)):
         sent = number * every
         done = end + took if begin - took < sent < end else sent + took
         samples.append(Sample(at=0, sli="s", due=sent, sent=sent, done=done, good=True, status=200))
     waited = [s for s in samples if s.done == end + took]
     late = min(share * (len(waited) - 1) * took, every)  # before the first of them is answered
     for index, sample in enumerate(waited):
-        held_up = stall if index >= stalled_after * len(waited) else 0.0
+        held_up = stall if index >= max(1, stalled_after * len(waited)) else 0.0
         done = sample.done + late + index * 1e-5 + held_up
         samples[samples.index(sample)] = msgspec.structs.replace(
             sample, done=done, good=done - sample.sent <= patience
@@ -270,7 +270,7 @@ def test_what_piled_up_is_answered_late_and_in_clumps(
     track = Track.of("availability", Sli(path="/", every=every, over=1.0), samples)
     (found,) = excursions(track, parse_bound(">= 99%", "availability"))
     assert found.end is not None
-    assert found.end.low <= end <= found.end.high
+    assert found.end.low - 1e-6 <= end <= found.end.high + 1e-6
     assert found.end.high - found.end.low <= 1.2 * every + track.q + 1e-6
 
 
