@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ON ?= local
 SCENARIO ?= api-node-failure
+# Tests start hundreds of processes, each of which would compile all that it imports.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
 QUICK := not sandbox and not slow and not browser and not alone and not docker and not acceptance
 
 .DEFAULT_GOAL := help
@@ -22,16 +24,16 @@ drill: $(VENV)/.drill ## Set everything up and run a drill (SCENARIO=api-node-fa
 
 test: $(VENV)/.dev ## Set up what testing needs and run the tests.
 	@$(BIN)/python -m tests.engine
-	$(BIN)/pytest -n 2 -m "$(QUICK)"
+	$(PYTEST) -n 2 -m "$(QUICK)"
 	@# Real processes mostly wait: three at a time. The quick tests would take the CPU from them.
-	$(BIN)/pytest -n 3 --dist worksteal -m "not ($(QUICK)) and not alone and not docker and not acceptance"
+	$(PYTEST) -n 3 --dist worksteal -m "not ($(QUICK)) and not alone and not docker and not acceptance"
 	@# What measures, or burns a CPU, has the machine for itself; so has the Docker Engine.
-	$(BIN)/pytest -m "(alone or docker) and not acceptance"
+	$(PYTEST) -m "(alone or docker) and not acceptance"
 
 acceptance: $(VENV)/.dev ## Play what is shipped whole: every scenario, every fault on each kind of engine, the wheel.
 	@$(BIN)/python -m tests.engine
-	$(BIN)/pytest -n 2 --dist worksteal -m "acceptance and not alone and not docker"
-	$(BIN)/pytest -m "acceptance and (alone or docker)"
+	$(PYTEST) -n 2 --dist worksteal -m "acceptance and not alone and not docker"
+	$(PYTEST) -m "acceptance and (alone or docker)"
 
 bench: $(VENV)/.dev ## Compare with peers and floors, side by side; prints, judges nothing.
 	$(BIN)/python tests/benchmarks/run.py

@@ -370,9 +370,7 @@ def _end(
     return Instant(min(max(last.sent, first - q - behind), high), high, last.sli)
 
 
-def _piled_up(
-    bad: Sequence[Sample], last: Sample, following: Sample, every: float
-) -> list[float]:
+def _piled_up(bad: Sequence[Sample], last: Sample, following: Sample, every: float) -> list[float]:
     """When those were answered that had piled up until the service came back, *last* with them.
 
     They got the answer that the good one after them got, and got it together: each at

@@ -17,9 +17,26 @@ from tests.own_engine import own, port, ssh
 __all__ = ["own", "port", "ssh"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before they are chosen by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: begun last, it would run on while the other workers have nothing to do."""
+    """The longest first: begun last, it would run on while the other workers have nothing to do.
+
+    Of a test with the marker ``short_form``, all variants but those named are acceptance tests.
+    """
     items.sort(key=lambda item: item.path.name != "test_wheel.py")
+    named: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {}
+    for item in items:
+        if (short := item.get_closest_marker("short_form")) is None:
+            continue
+        test, _, variant = item.nodeid.removesuffix("]").partition("[")
+        named[test] = set(short.args)
+        found.setdefault(test, set()).add(variant)
+        if variant not in short.args:
+            item.add_marker(pytest.mark.acceptance)
+    for test, variants in found.items():
+        if len(variants) > 1 and (unknown := named[test] - variants):
+            raise pytest.UsageError(f"{test} has no variant {', '.join(unknown)}")
 
 
 @pytest.fixture

@@ -551,6 +551,7 @@ def narrated(folder: DrillFolder) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.short_form("5-")
 @pytest.mark.parametrize(("works", "by"), [(5, ""), (8, "watchdog")])
 def test_a_restart_that_fails_at_first_is_tried_again_with_pauses(
     terminal: Terminal, works: int, by: str

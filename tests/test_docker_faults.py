@@ -59,10 +59,7 @@ KINDS_HERE = [
     for kind in registry.known_kinds()
     if set(registry.fault_class(kind).needs) <= KINDS["docker"].parts
 ]
-OF_EACH_MAKE = {
-    *("process.kill", "cpu.burn", "memory.hog", "disk.fill", "net.latency", "net.disconnect"),
-    *("container.remove", "file.corrupt"),
-}
+OF_EACH_MAKE = {"process.kill", "cpu.burn", "net.latency", "container.remove", "file.corrupt"}
 """Faults that are put back each in another way; `make acceptance` plays the others."""
 EVERY_KIND = [
     pytest.param(kind, marks=() if kind in OF_EACH_MAKE else pytest.mark.acceptance)
@@ -479,6 +476,7 @@ else:
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "given", "what", "asked"),
     [

@@ -109,6 +109,11 @@ UNWRITTEN = "gameday: the output cannot be written: "
 
 
 @pytest.mark.sandbox
+@pytest.mark.short_form(
+    "--json->/dev/full-4-No space left on device; ",
+    "--json-| true-4-",
+    "->&--0-Bad file descriptor; ",
+)
 @pytest.mark.parametrize(
     ("words", "where", "code", "why"),
     [

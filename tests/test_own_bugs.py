@@ -111,6 +111,14 @@ def test_before_the_drill(terminal: Terminal, bug: str) -> None:
     assert list_drills(terminal.cwd) == []
 
 
+@pytest.mark.short_form(
+    "gameday.drills.director:advance 3",
+    "gameday.drills.injections:Injections.undo_all",
+    "gameday.drills.journal:Journal.append 20",
+    "gameday.drills.live:PlainView.observe 8",
+    "gameday.drills.monitor:Monitor.observe 10",
+    "gameday.injectors.faults.process_kill:ProcessKill.look",
+)
 @pytest.mark.parametrize("bug", DURING)
 def test_in_the_drill(terminal: Terminal, bug: str) -> None:
     fails(terminal, bug)
@@ -121,6 +129,7 @@ def test_in_the_drill(terminal: Terminal, bug: str) -> None:
         assert "planted" in drill.debrief("md").read_text()
 
 
+@pytest.mark.short_form("inject-KeyboardInterrupt", "look-__import__('asyncio').CancelledError")
 @pytest.mark.parametrize(
     "raises",
     ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "__import__('asyncio').CancelledError"],
@@ -139,6 +148,7 @@ def test_a_fault_that_would_end_the_process_as_it_is_planned(terminal: Terminal)
     assert list_drills(terminal.cwd) == []
 
 
+@pytest.mark.short_form("gameday.scoring.scorer:score")
 @pytest.mark.parametrize("bug", AFTER)
 def test_after_the_drill(terminal: Terminal, bug: str) -> None:
     """The record is whole: a version without the bug writes the debrief."""

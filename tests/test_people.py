@@ -383,6 +383,7 @@ def test_abort_puts_everything_back(terminal: Terminal) -> None:
     assert all(each["healthy"] for each in debrief["injections"])
 
 
+@pytest.mark.short_form("SIGHUP")  # SIGINT: in test_stop_signals.py
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_puts_everything_back(terminal: Terminal, name: str) -> None:
     run = start(terminal)
@@ -433,6 +434,7 @@ def test_the_watchdog_puts_back_what_a_killed_runner_left(terminal: Terminal) ->
     assert terminal.say("recover").strip() == "Nothing is outstanding."
 
 
+@pytest.mark.short_form("| head -1")
 @pytest.mark.parametrize("output", ["| head -1", ">/dev/full", ">&-"])
 def test_nobody_reads_the_story(terminal: Terminal, output: str) -> None:
     """The drill goes on to its end, and its verdict is the exit code."""

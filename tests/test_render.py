@@ -421,6 +421,7 @@ axe.run().then(r => {{
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.short_form("node-failure-light", "three-incidents-dark")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["node-failure", "hundred-notes", "three-incidents", "empty"])
 def test_axe_finds_nothing(name: str, dark: bool, axe: str, tmp_path: Path) -> None:
@@ -453,6 +454,7 @@ def test_a_phone_never_scrolls_sideways(name: str, tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.short_form("node-failure-1000", "three-incidents-1000", "false-alarm-1280")
 @pytest.mark.parametrize("width", [1000, 1280])
 @pytest.mark.parametrize("name", ["node-failure", "three-incidents", "false-alarm"])
 def test_no_table_hides_a_column_where_there_is_room(name: str, width: int, tmp_path: Path) -> None:
