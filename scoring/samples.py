@@ -10,7 +10,8 @@ as long as the window would have left the window before anybody knew of it, and
 a black hole would never be seen. The window only decides *whether* bounds are
 kept; *when* they were left is taken from the samples (below), so its length is
 in no figure. A sample sent more than half an interval late is void and counts
-for nothing.
+for nothing, but what it saw it saw: it may stand beside the samples by which
+instants are dated.
 
 **Against.** A sample is *against* a bound when it pushes the SLI out of it: for
 a share that must be high, a bad sample; for one that must be low, a good one;
@@ -167,14 +168,14 @@ class Track(msgspec.Struct):
 
     Attributes:
         points: The samples that count.
-        void: How many do not.
+        late: Those that do not count, being void: they date what the others show, no more.
         q, typical: The p99 and the median duration of the good ones, seconds; 0 without any.
     """
 
     name: str
     sli: Sli
     points: list[Point] = msgspec.field(default_factory=list)
-    void: int = 0
+    late: list[Sample] = msgspec.field(default_factory=list)
     q: float = 0.0
     typical: float = 0.0
 
@@ -184,7 +185,7 @@ class Track(msgspec.Struct):
         track, window, now = cls(name, sli), Window(sli), -math.inf
         for sample in samples:
             if is_void(sample, sli):
-                track.void += 1
+                track.late.append(sample)
                 continue
             now = max(now, sample.done)
             window.add(sample)
@@ -195,6 +196,11 @@ class Track(msgspec.Struct):
         if durations:
             track.q, track.typical = (max(quantile(durations, at), 0.0) for at in (0.99, 0.5))
         return track
+
+    @property
+    def void(self) -> int:
+        """How many samples do not count."""
+        return len(self.late)
 
     def until(self, end: float) -> list[Point]:
         """The points whose samples had arrived by ``end``."""
@@ -273,7 +279,8 @@ def excursions(
     runs = _runs(judged, bound, against, track.sli.over)
     if not runs:
         return []
-    ordered = sorted((p.sample for p in judged), key=lambda s: (s.sent, s.done))
+    late = (s for s in track.late if s.sent < cut and s.done <= judged[-1].clock)
+    ordered = sorted([*(p.sample for p in judged), *late], key=lambda s: (s.sent, s.done))
     good = [sample for sample in ordered if not against(sample)]
     bad = [sample for sample in ordered if against(sample)]
     sent = [sample.sent for sample in good]
@@ -281,7 +288,7 @@ def excursions(
         Excursion(
             sli=track.name,
             bound=bound,
-            onset=_onset(run, good, sent, track),
+            onset=_onset(run, good, bad, sent, track),
             end=_end(run, run.back, good, bad, sent, track)
             if run.back and run.back.clock <= cut
             else None,
@@ -335,10 +342,13 @@ def _open(
     return run
 
 
-def _onset(run: _Run, good: Sequence[Sample], sent: Sequence[float], track: Track) -> Instant:
+def _onset(
+    run: _Run, good: Sequence[Sample], bad: Sequence[Sample], sent: Sequence[float], track: Track
+) -> Instant:
     first = run.first.sample
     index = bisect_left(sent, first.sent) - 1
     low = good[index].sent if index >= 0 else first.sent - track.sli.every
+    first = bad[min(bisect_right(bad, low, key=attrgetter("sent")), len(bad) - 1)]
     high = min(first.sent + track.q, max(first.done, first.sent))
     return Instant(low, max(low, high), track.name)
 

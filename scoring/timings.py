@@ -116,8 +116,8 @@ def _mitigation(facts: Facts, draft: Draft) -> _Mitigation:
         return _Mitigation(None, stopped, reverted, relapses)
     if end is None or end.high + facts.scenario.stabilise > facts.cut.at:
         return _Mitigation(None, None, reverted, relapses)
-    when = _seen_late(facts, draft, end)
-    at = instant(when.low, when.high, _source(facts, draft, onset.low, when.high))
+    when, until = _seen_late(facts, draft, end)
+    at = instant(when.low, when.high, _source(facts, draft, onset.low, until))
     return _Mitigation(at, None, reverted, relapses)
 
 
@@ -132,27 +132,34 @@ def _reverted(facts: Facts, draft: Draft) -> float | None:
     return _taken_back(facts, draft, draft.spells[-1])
 
 
-def _seen_late(facts: Facts, draft: Draft, end: Instant) -> Instant:
-    """The end of an impact that only some requests felt, where somebody acted just after it.
+def _seen_late(facts: Facts, draft: Draft, end: Instant) -> tuple[Instant, float]:
+    """The end of an impact, and until when somebody may have acted who ended it.
 
-    If one request in three fails, the last failure seen may come two requests before
-    whatever ended it. So an act within the longest gap that such requests had left
-    before may be what ended it, and the interval reaches to that act.
+    If only some requests felt it, one in three say, the last failure seen may come two
+    requests before whatever ended it. So an act within the longest gap that such requests
+    had left before may be what ended it, and the interval reaches to that act. If all of
+    them felt it, an act within one interval may be told after its effect: an engine says
+    that it let a container go on once it has done so.
     """
-    gap = max((_longest_gap(facts, part) for part in draft.worse[-1].parts), default=0.0)
-    acts = facts.acts(end.high, end.high + gap)
-    return instant(end.low, min(act.at for act in acts)) if acts else end
+    parts = draft.worse[-1].parts
+    gap = max((_longest_gap(facts, part) for part in parts), default=0.0)
+    lag = max((facts.tracks[part.sli].sli.every for part in parts), default=0.0)
+    acts = [act.at for act in facts.acts(end.high, end.high + max(gap, lag))]
+    until = min(acts, default=end.high)
+    return instant(end.low, until if until <= end.high + gap else end.high), until
 
 
 def _longest_gap(facts: Facts, excursion: Excursion) -> float:
-    """The longest time between two samples in a row that were against the bound."""
+    """The longest time between two samples against the bound that had others between them; else 0."""
     track = facts.tracks[excursion.sli]
     against = breaks(track.sli, excursion.bound)
     first, last = excursion.first.sent, excursion.last.sent
-    sent = sorted(
-        p.sample.sent for p in track.points if first <= p.sample.sent <= last and against(p.sample)
+    felt = sorted(
+        (p.sample for p in track.points if first <= p.sample.sent <= last), key=lambda s: s.sent
     )
-    return max((b - a for a, b in pairwise(sent)), default=0.0)
+    places = [place for place, sample in enumerate(felt) if against(sample)]
+    gaps = (felt[b].sent - felt[a].sent for a, b in pairwise(places) if b > a + 1)
+    return max(gaps, default=0.0)
 
 
 def _relapses(facts: Facts, draft: Draft) -> int:
@@ -198,11 +205,11 @@ def _sourced_restore(facts: Facts, draft: Draft, mitigation: _Mitigation) -> Ins
     when = draft.restored
     if when is None or when.source == "gameday":
         return when
+    source = _source(facts, draft, draft.onset.low, when.high)
     if mitigation.at is not None and when.low <= mitigation.at.high:
-        when = instant(when.low, max(when.high, mitigation.at.high), when.source)
-    source = "gameday" if mitigation.reverted is not None else ""
-    source = source or _source(facts, draft, draft.onset.low, when.high)
-    return instant(when.low, when.high, source)
+        high, source = max(when.high, mitigation.at.high), mitigation.at.source
+        when = instant(when.low, high)
+    return instant(when.low, when.high, source if mitigation.reverted is None else "gameday")
 
 
 def _timings(

@@ -31,7 +31,8 @@ concludes nothing, and nothing is scored; those drills are listed apart. The tru
 before and after the system call (``gateway.py``). A stated interval counts as holding it
 if they meet; how wide the true ones are is printed.
 
-Two drills run at a time, each pinned to a CPU of its own where there are two.
+Two drills run at a time, each pinned to a CPU of its own where there are two; on Docker
+one, since the engine needs the other.
 """
 
 from __future__ import annotations
@@ -491,16 +492,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--drills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=4711, help="chooses the outages")
     parser.add_argument("--on", choices=SANDBOXES, default="local", help="which sandbox")
-    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--at-once", type=int, help="default: 2, on Docker 1")
     parser.add_argument("--keep", type=Path, help="keep the drills' folders in this one")
     given = parser.parse_args(argv)
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
     keep = given.keep and given.keep.absolute()
     if given.on == "docker":
-        found = _on_docker(outages(given.drills, given.seed, ("pause",)), given.at_once, keep)
+        found = _on_docker(outages(given.drills, given.seed, ("pause",)), given.at_once or 1, keep)
     else:
-        found = play_all(outages(given.drills, given.seed), at_once=given.at_once, keep=keep)
+        found = play_all(outages(given.drills, given.seed), at_once=given.at_once or 2, keep=keep)
     result = report(found)
     print(json.dumps(result, indent=2) if given.json else show(result))
     return 1 if found.failed else 0
