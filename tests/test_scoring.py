@@ -526,6 +526,21 @@ def test_acceptable_comes_before_restored() -> None:
     assert restore.low <= 45 <= restore.high + 0.15
 
 
+def test_an_act_that_is_told_just_after_its_effect_is_what_mitigated() -> None:
+    """A paused service answers all at once; then the engine says who let it go on."""
+    found = (
+        Journal(scenario())
+        .frame(60, "resolved")
+        .probed(62, Outage(20.05, 21.5, "hung"))
+        .injected(20, 21.5, undone=60, outcome="taken-over", by="fixer")
+        .acted(21.53, "unpause")
+        .score()
+    )
+    mitigate = found.incidents[0].instants["mitigate"]
+    assert mitigate.source == "fixers"
+    assert 21.4 < mitigate.low <= 21.5 <= mitigate.high < 21.51
+
+
 def test_a_relapse_counts_the_last_mitigation_that_held() -> None:
     found = (
         Journal(scenario())
