@@ -309,6 +309,7 @@ LINK = "front-1->back-1"
 
 
 @pytest.mark.alone
+@pytest.mark.short_form("plain")
 def test_a_slow_link_is_slower_by_the_delay(box: LocalSandbox) -> None:
     before = min(took(box, LINK, "/health") for _ in range(5))
     with in_force(box, make("net.latency", delay="300ms", jitter="0s")):
@@ -360,6 +361,7 @@ def test_a_reset_link_resets(box: LocalSandbox) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.short_form("plain")
 def test_a_narrow_link_lets_so_much_through(box: LocalSandbox) -> None:
     size = 16_000
     assert took(box, LINK, f"/payload?bytes={size}") < 0.9

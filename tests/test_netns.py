@@ -408,6 +408,7 @@ def _lacks_nothing(sender: socket.socket, receiver: socket.socket, count: int) -
 
 
 @pytest.mark.alone
+@pytest.mark.short_form(f"{FAR_6}-False")
 @pytest.mark.parametrize(("address", "everybody"), [(FAR, False), (FAR_6, False), (FAR, True)])
 async def test_latency_is_what_was_asked(address: str, everybody: bool, pair: Pair) -> None:
     namespace = Namespace(pair.near, mine())
@@ -448,6 +449,7 @@ async def test_loss_is_what_was_asked_and_nobody_is_told(direction: str, pair: P
 
 
 @pytest.mark.alone
+@pytest.mark.short_form("in")
 @pytest.mark.parametrize("direction", ["in", "out"])
 async def test_bandwidth_is_what_was_asked_each_way(direction: str, pair: Pair) -> None:
     sh_in(pair.near, USERS)
