@@ -384,8 +384,9 @@ def _piled_up(bad: Sequence[Sample], last: Sample, following: Sample, every: flo
     """When those were answered that had piled up until the service came back, *last* with them.
 
     They got the answer that the good one after them got, and got it together: each at
-    most half as far from that of *last* as they were sent, and none with a gap before
-    the next in which a newer one could have shown that the service was still out.
+    most half as far from that of *last* as they were sent, and none with a gap of two
+    intervals before the next: a newer one, sent meanwhile, would have shown that the
+    service was still out. (A shorter one may be our own: who reads them was held up.)
     """
 
     def together(sample: Sample) -> bool:
@@ -395,6 +396,6 @@ def _piled_up(bad: Sequence[Sample], last: Sample, following: Sample, every: flo
     upto = bad[: bisect_right(bad, last.sent, key=attrgetter("sent"))]
     answers = sorted((s.done for s in upto if together(s)), reverse=True)
     for index, (later, earlier) in enumerate(pairwise(answers), 1):
-        if later - earlier >= every:
+        if later - earlier >= 2 * every:
             return answers[:index]
     return answers

@@ -245,7 +245,7 @@ def test_the_truth_lies_in_the_stated_intervals(
     begin=st.floats(2, 3),
     length=st.floats(0.2, 2.0),
     share=st.floats(0.0, 1.0),
-    stall=st.floats(0.0, 0.024),
+    stall=st.floats(0.0, 0.049),
     stalled_after=st.floats(0.0, 1.0),
 )
 def test_what_piled_up_is_answered_late_and_in_clumps(
