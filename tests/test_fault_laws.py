@@ -118,7 +118,7 @@ def trials(draw: st.DrawFn, kind: str) -> Trial:
 
 @pytest.mark.parametrize("law", LAWS, ids=name_of)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_fake_clusters_obey(law: Law, kind: str, data: st.DataObject) -> None:
     anyio.run(law, data.draw(trials(kind)))

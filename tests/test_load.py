@@ -379,7 +379,7 @@ EDITS = st.tuples(
 
 
 @given(edits=st.lists(EDITS, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=3000)
 def test_no_typing_mistake_is_told_in_the_parsers_words(edits: list[tuple[int, int, str]]) -> None:
     text = GOOD
     for at, length, new in edits:

@@ -181,23 +181,24 @@ def test_a_folder_that_becomes_read_only_is_told_and_recovered(disk: SmallDisk) 
     assert folder.debrief("json").is_file()
 
 
+@pytest.mark.alone  # beside others the machine may be too busy to prove anything
+@pytest.mark.short_form("json-size=24m,nr_inodes=20")
 @pytest.mark.parametrize("disk", ["size=24m,nr_inodes=20"], indirect=True)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_debrief_that_cannot_be_written_is_no_verdict_lost(disk: SmallDisk, form: str) -> None:
     done = disk.gameday("run", "s.yaml", *(["--json"] if form == "json" else []))
     no_traceback(done.stdout, done.stderr)
-    verdict = {0: "supported", 3: "inconclusive"}  # on a machine too busy to measure
-    assert done.returncode in verdict, done.stderr
+    assert done.returncode == 0, done.stderr
     assert "debrief.json cannot be written: No space left on device" in done.stderr
     assert "`gameday debrief " in done.stderr
     if form == "json":
-        assert json.loads(done.stdout)["drill"]["exit_code"] == done.returncode
+        assert json.loads(done.stdout)["drill"]["exit_code"] == 0
     else:
-        assert f"{verdict[done.returncode]}: available" in done.stdout
+        assert "supported: available" in done.stdout
         assert "debrief.html" not in done.stdout
     again = disk.gameday("debrief", "--format", "json")
     assert again.returncode == 4
-    assert json.loads(again.stdout)["drill"]["exit_code"] == done.returncode
+    assert json.loads(again.stdout)["drill"]["exit_code"] == 0
     nothing_is_left(disk)
 
 
