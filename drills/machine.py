@@ -136,7 +136,7 @@ def _network() -> Fact:
     lacking = preflight.lacks()
     why = "; ".join(dict.fromkeys(lacking.values()))
     which = "Network faults" if len(lacking) > 1 else f"Faults of the kind {', '.join(lacking)}"
-    found = why or "network faults in containers' own networks, latency by a packet queue"
+    found = why or f"network faults in containers' own networks, {preflight.LATENCY}"
     return Fact("packets", not lacking, found, f"{which} on Docker are refused.", False)
 
 

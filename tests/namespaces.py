@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-__all__ = ["FAR", "FAR_6", "NEAR", "NEAR_6", "OTHER", "Pair", "run_in", "sh_in"]
+from gameday.injectors.sandbox.netns.packets import NUMBERS, PacketQueue
+
+__all__ = ["FAR", "FAR_6", "NEAR", "NEAR_6", "OTHER", "Pair", "no_packet_queue", "run_in", "sh_in"]
 
 NEAR, NEAR_6 = "10.99.0.1", "fd99::1"
 FAR, OTHER, FAR_6 = "10.99.0.2", "10.99.0.3", "fd99::2"
@@ -111,6 +114,18 @@ def run_in(pid: int, make: Callable[[], _T]) -> _T:
     if failed:
         raise failed[0]
     return made[0]
+
+
+@contextlib.contextmanager
+def no_packet_queue(pid: int) -> Iterator[None]:
+    """Hold every packet queue that ours would take in a process's network, so that there is none left."""
+    held = run_in(pid, lambda: PacketQueue(copy=False))
+    try:
+        for number in NUMBERS[1:]:
+            held.bind(number)
+        yield
+    finally:
+        held.close()
 
 
 def udp(pid: int, address: str, port: int = 0) -> socket.socket:

@@ -28,6 +28,7 @@ from gameday.injectors.sandbox.netns.keeper import LEASE
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.undo import Outcome, RemoveToxic
 from tests.commands import no_traceback, wait_until
+from tests.namespaces import no_packet_queue, sh_in
 from tests.test_docker_faults import LABEL, Containers
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -151,6 +152,26 @@ def test_both_ways_make_the_same_and_each_undoes_the_other(
         await network.remove(toxic.tag)
         assert await network.fingerprint() == before
         assert not helpers(containers)
+
+    anyio.run(test)
+
+
+def test_without_a_packet_queue_the_helper_is_a_proxy(
+    outside: DockerSandbox, containers: Containers
+) -> None:
+    async def test() -> None:
+        network = await entered(outside)
+        before = await network.fingerprint()
+        found = await outside.find("front-1")
+        assert found is not None
+        assert found.process is not None
+        with no_packet_queue(found.process.pid):
+            await outside.links.add(LINK, TOXICS[0])
+        assert "tun" in sh_in(found.process.pid, "ip -details link show")
+        assert list(await outside.links.toxics(LINK)) == [TOXICS[0]]
+        step = RemoveToxic(LINK, TOXICS[0].tag)
+        assert (await outside.run_step(step)).outcome is Outcome.PUT_BACK
+        assert await network.fingerprint() == before
 
     anyio.run(test)
 

@@ -22,7 +22,7 @@ import pytest
 from gameday.injectors.errors import Refused, SandboxGone, Unsupported, UsageError
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Toxic
-from gameday.injectors.sandbox.netns import helpers, kinds, mark
+from gameday.injectors.sandbox.netns import detour, helpers, kinds, mark
 from gameday.injectors.sandbox.netns.mark import InForce
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.sandbox.netns.preflight import lacks
@@ -35,6 +35,7 @@ from tests.namespaces import (
     Pair,
     connect,
     listen,
+    no_packet_queue,
     sh_in,
     udp,
 )
@@ -76,6 +77,13 @@ def pair(needs: Callable[[bool, str], None], cannot: dict[str, str]) -> Iterator
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(params=["queue", "proxy"])
+def way(request: pytest.FixtureRequest, pair: Pair) -> Iterator[str]:
+    """How packets are held: by a packet queue or, where none is to be had, by a proxy."""
+    with no_packet_queue(pair.near) if request.param == "proxy" else contextlib.nullcontext():
+        yield request.param
 
 
 def tag() -> str:
@@ -124,6 +132,58 @@ async def test_what_is_added_is_seen_and_what_is_removed_is_gone(
     assert await namespace.fingerprint() == before
     assert await namespace.toxics() == ()
     assert not helpers.find(one.tag)
+
+
+@pytest.mark.parametrize("peers", [(FAR,), (FAR, FAR_6, "10.99.7.0/24"), ()], ids=str)
+async def test_without_a_packet_queue_a_proxy_holds_what_goes_out(
+    peers: tuple[str, ...], pair: Pair
+) -> None:
+    sh_in(pair.near, USERS)
+    namespace, one = Namespace(pair.near, mine()), toxic("latency")
+    before = await namespace.fingerprint()
+    with no_packet_queue(pair.near):
+        await namespace.add(one, peers)
+        (seen,) = await Namespace(pair.near).toxics()
+        assert (seen.toxic, set(seen.peers), seen.direction) == (one, set(peers), "out")
+        assert detour.device(one.tag) in sh_in(pair.near, "ip link show")
+        during = await namespace.fingerprint()
+        assert {name for name in during if during[name] != before.get(name)} == {
+            *("iptables mangle", "ip6tables mangle")[: 1 if peers == (FAR,) else 2],
+            *("ip -4 rule", "ip -6 rule", f"tc {detour.device(one.tag)}"),
+        }
+        with pytest.raises(Unsupported, match="delayed already"):
+            await namespace.add(toxic("latency"), [FAR])
+        with pytest.raises(Unsupported, match="one direction only"):
+            await namespace.add(toxic("latency"), ["192.0.2.1"], direction="both")
+        with pytest.raises(Unsupported, match="no packet queue"):
+            await namespace.add(toxic("corrupt"), [FAR])
+        assert await namespace.fingerprint() == during
+        rule = f"fwmark {detour.number(one.tag):#x} lookup {detour.number(one.tag)}"
+        sh_in(pair.near, f"ip -4 rule delete {rule}; ip -6 rule delete {rule}")
+        assert await namespace.toxics() == ()  # nothing is led to it now
+        sh_in(pair.near, f"ip -4 rule add {rule}; ip -6 rule add {rule}")
+    assert await Namespace(pair.near).remove(one.tag)
+    assert await namespace.fingerprint() == before
+    assert not await namespace.remove(one.tag)
+    assert await namespace.toxics() == ()
+
+
+async def test_a_proxy_holds_the_packets_of_connections_that_are_open(pair: Pair) -> None:
+    namespace, one = Namespace(pair.near, mine()), toxic("latency", delay=0.1)
+    text = os.urandom(3 << 20)
+    with no_packet_queue(pair.near), _joined(pair) as (near, far):
+        await namespace.add(one, [FAR])
+        await namespace.add(toxic("latency", delay=5.0), [OTHER])  # other packets
+        sender = threading.Thread(target=near.sendall, args=(text,))
+        began = time.perf_counter()
+        sender.start()
+        got = far.recv(1 << 20)
+        assert time.perf_counter() - began > 0.1
+        assert await namespace.remove(one.tag)  # in the midst of it
+        while len(got) < len(text):
+            got += far.recv(1 << 20)
+        sender.join()
+        assert got == text
 
 
 @pytest.mark.parametrize("users", [True, False])
@@ -178,6 +238,15 @@ async def test_what_fails_leaves_nothing(pair: Pair) -> None:
 
 @pytest.mark.parametrize("kind", ["latency", "bandwidth", "loss"])
 def test_whoever_is_killed_while_adding_leaves_what_can_be_removed(kind: str, pair: Pair) -> None:
+    _kill_adders(kind, pair)
+
+
+def test_whoever_is_killed_while_adding_a_proxy_leaves_what_can_be_removed(pair: Pair) -> None:
+    with no_packet_queue(pair.near):
+        _kill_adders("latency", pair)
+
+
+def _kill_adders(kind: str, pair: Pair) -> None:
     before = Namespace(pair.near).fingerprint_now()
     program = (
         "import sys; from gameday.injectors.sandbox.base import Toxic\n"
@@ -234,7 +303,7 @@ async def test_a_process_without_a_network_of_its_own_is_refused() -> None:
         await Namespace(os.getpid()).add(toxic("loss"), [FAR])
 
 
-async def test_a_process_that_is_gone_has_nothing(pair: Pair) -> None:
+async def test_a_process_that_is_gone_has_nothing(pair: Pair, way: str) -> None:
     namespace, one = Namespace(pair.near), toxic("latency")
     await namespace.add(one, [FAR])
     pair.end_near()
@@ -277,7 +346,7 @@ def test_a_comment_names_the_fault_and_fits() -> None:
 # Helpers
 
 
-async def test_if_a_helper_is_killed_traffic_goes_on_at_once(pair: Pair) -> None:
+async def test_if_a_helper_is_killed_traffic_goes_on_at_once(pair: Pair, way: str) -> None:
     namespace, one = Namespace(pair.near, mine()), toxic("latency", delay=2.0)
     await namespace.add(one, [FAR])
     with _echo(pair, FAR) as ask:
@@ -290,7 +359,7 @@ async def test_if_a_helper_is_killed_traffic_goes_on_at_once(pair: Pair) -> None
     assert not await namespace.remove(one.tag)
 
 
-def test_a_helper_ends_with_the_last_of_its_owners(pair: Pair) -> None:
+def test_a_helper_ends_with_the_last_of_its_owners(pair: Pair, way: str) -> None:
     owners = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
     try:
         ids = [process.process_id(owner.pid) for owner in owners]
@@ -318,9 +387,12 @@ def test_owners_that_were_gone_before_leave_no_helper(pair: Pair) -> None:
     assert not process.wait_gone(helpers.find(one.tag), 5)
 
 
-async def test_what_a_helper_holds_goes_on_in_order_when_the_fault_is_removed(pair: Pair) -> None:
+async def test_what_a_helper_holds_goes_on_in_order_when_the_fault_is_removed(
+    pair: Pair, way: str
+) -> None:
     namespace, one = Namespace(pair.near, mine()), toxic("latency", delay=30.0)
-    sender, receiver = udp(pair.far, FAR), udp(pair.near, NEAR)
+    ends = [udp(pair.far, FAR), udp(pair.near, NEAR)]
+    sender, receiver = ends if way == "queue" else reversed(ends)
     with sender, receiver:
         await namespace.add(one, [FAR])
         for number in range(100):
@@ -332,7 +404,7 @@ async def test_what_a_helper_holds_goes_on_in_order_when_the_fault_is_removed(pa
         assert [receiver.recv(9)[0] for _ in range(100)] == list(range(100))
 
 
-async def test_jitter_keeps_the_order(pair: Pair) -> None:
+async def test_jitter_keeps_the_order(pair: Pair, way: str) -> None:
     sender, receiver = udp(pair.near, NEAR), udp(pair.far, FAR)
     with sender, receiver:
         await Namespace(pair.near, mine()).add(
@@ -408,9 +480,11 @@ def _lacks_nothing(sender: socket.socket, receiver: socket.socket, count: int) -
 
 
 @pytest.mark.alone
-@pytest.mark.short_form(f"{FAR_6}-False")
+@pytest.mark.short_form(f"queue-{FAR_6}-False", f"proxy-{FAR}-False")
 @pytest.mark.parametrize(("address", "everybody"), [(FAR, False), (FAR_6, False), (FAR, True)])
-async def test_latency_is_what_was_asked(address: str, everybody: bool, pair: Pair) -> None:
+async def test_latency_is_what_was_asked(
+    address: str, everybody: bool, pair: Pair, way: str
+) -> None:
     namespace = Namespace(pair.near, mine())
     with _echo(pair, address) as ask, _echo(pair, OTHER) as ask_other:
         usual = statistics.median(ask() for _ in range(50))

@@ -31,6 +31,7 @@ from gameday.injectors.sandbox.netns.errands import (
     Try,
 )
 from gameday.injectors.sandbox.netns.mark import InForce
+from gameday.injectors.sandbox.netns.tunnel import TUN
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -172,12 +173,24 @@ async def _helpers(box: DockerSandbox, container: str) -> list[dict[str, Any]]:
 
 
 async def _create(engine: Engine, network: str, labels: dict[str, str]) -> str:
+    try:
+        return await _create_with(engine, network, labels, [TUN])
+    except SandboxError as error:
+        if TUN not in error.message:
+            raise
+    return await _create_with(engine, network, labels, [])  # that machine has no such device
+
+
+async def _create_with(
+    engine: Engine, network: str, labels: dict[str, str], devices: list[str]
+) -> str:
     host = await engine.call(
         "create_host_config",
         network_mode=network,
         auto_remove=True,
         cap_drop=["ALL"],
         cap_add=list(_MAY),
+        devices=devices,
     )
     try:
         made = await engine.call("create_container", image.name(), host_config=host, labels=labels)

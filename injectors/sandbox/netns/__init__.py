@@ -15,6 +15,8 @@
 ``rules``               rules of iptables: made all or none, found again by their comment
 ``shaping``             bandwidth: packets led through a device of our own (ifb) that is narrow
 ``queue``, ``packets``  latency, corrupt, duplicate: a helper process holds the packets
+``detour``, ``tunnel``  latency where the kernel has no packet queue: the helper is a proxy
+``interfaces``          the interfaces there, the user's and ours
 ``helpers``             starts these helpers, finds them by tag, ends them
 ``sockets``             resets open connections
 ``inside``              runs commands in the namespace of that very process, or not at all

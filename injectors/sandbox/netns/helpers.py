@@ -27,16 +27,16 @@ _READY_WITHIN, _GO_WITHIN, _KILLED_WITHIN = 15.0, 1.0, 2.0
 
 def start(
     inside: Inside, toxic: Toxic, owners: Sequence[ProcessId], environment: Mapping[str, str]
-) -> int:
-    """Start the helper of a fault; the number of the packet queue that it serves.
+) -> int | None:
+    """Start the helper of a fault; the number of the packet queue that it serves, None if it is a proxy.
 
     It is nobody's child, so that it outlives whoever starts it until its owners are gone.
 
     Raises:
-        Unsupported: if the kernel gives it no queue.
+        Unsupported: if the kernel gives it neither.
         SandboxError: if it does not come up.
     """
-    order = Order(toxic.kind, dict(toxic.parameters), inside.who, tuple(owners))
+    order = Order(toxic.kind, toxic.tag, dict(toxic.parameters), inside.who, tuple(owners))
     command = [sys.executable, "-P", "-m", _MODULE, msgspec.json.encode(order).decode()]
     with inside.opened() as fd:
         starter = subprocess.Popen(
@@ -55,6 +55,8 @@ def start(
     words = said.split()
     if len(words) == 2 and words[0] == "queue":
         return int(words[1])
+    if words == ["tunnel"]:
+        return None
     end(toxic.tag)
     if "packet queue" in said:
         raise Unsupported(said.strip())
@@ -98,7 +100,7 @@ def _first_line(starter: subprocess.Popen[bytes]) -> str:
     assert pipe is not None
     deadline, said = time.monotonic() + _READY_WITHIN, b""
     with pipe:
-        while not (said.startswith(b"queue ") and said.endswith(b"\n")):
+        while not (said.startswith((b"queue ", b"tunnel")) and said.endswith(b"\n")):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([pipe], [], [], left)[0]:
                 break

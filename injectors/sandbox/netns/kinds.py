@@ -28,7 +28,9 @@ from gameday.injectors.sandbox.netns.mark import InForce
 
 __all__ = [
     "COPY_MARK",
+    "DETOUR_MARK",
     "KINDS",
+    "PASSED_MARK",
     "QUEUED",
     "SLOTS",
     "Kind",
@@ -47,6 +49,12 @@ SLOTS = (
 
 COPY_MARK = 0x67640000
 """The firewall mark of a packet that we duplicated, so that it is not duplicated again."""
+
+DETOUR_MARK = 0x67660000
+"""The upper half of the firewall mark of packets that go through a proxy of ours (`detour`)."""
+
+PASSED_MARK = 0x67650000
+"""The firewall mark of a packet that has been through it."""
 
 _ONE_WAY = {1.0: "out", 2.0: "in"}
 _NOBODY = "-j NFQUEUE --queue-num 65535"
@@ -228,7 +236,7 @@ def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def make_rules(
-    fault: InForce, *, ipv6: bool = True, queue: int = 0, slot: int = 0
+    fault: InForce, *, ipv6: bool = True, queue: int = 0, slot: int = 0, detour: int = 0
 ) -> tuple[Rule, ...]:
     """The rules of a fault; bandwidth has none.
 
@@ -236,15 +244,16 @@ def make_rules(
         ipv6: Whether IPv6 is spoken in the namespace; asked only where there are no peers.
         queue: The packet queue of its helper.
         slot: Where among `SLOTS` its rules stand.
+        detour: The mark that leads packets to its proxy, where it has one and no queue.
     """
-    make = _MAKERS.get(fault.toxic.kind)
+    make = _detour if detour else _MAKERS.get(fault.toxic.kind)
     if make is None:
         return ()
     rules: list[Rule] = []
     for peer in fault.peers or ("",):
         families = (ipaddress.ip_network(peer).version,) if peer else (4, 6) if ipv6 else (4,)
         for family in families:
-            rules += make(_Place(fault, peer, family, queue, slot))
+            rules += make(_Place(fault, peer, family, queue, slot, detour))
     return tuple(rules)
 
 
@@ -254,6 +263,7 @@ class _Place(NamedTuple):
     family: int
     queue: int
     slot: int
+    detour: int
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -294,13 +304,16 @@ def _reset(at: _Place) -> list[Rule]:
     ]
 
 
+# Connecting is not delayed, as on the link proxy. A sender that uses BBR takes its
+# round trip from the handshake, and so sends slowly over a delayed way at first.
+_NOT_CONNECTING = "-p tcp -m tcp ! --tcp-flags SYN SYN"
+
+
 def _queue(at: _Place) -> list[Rule]:
     target = f"-j NFQUEUE --queue-num {at.queue} --queue-bypass"
     match at.fault.toxic.kind:
         case "latency":
-            # Connecting is not delayed, as on the link proxy. A sender that uses BBR takes its
-            # round trip from the handshake, and so sends slowly over a delayed way at first.
-            which = ["! -p tcp", "-p tcp -m tcp ! --tcp-flags SYN SYN"]
+            which = ["! -p tcp", _NOT_CONNECTING]
         case "duplicate":
             which = [f"-m mark ! --mark {COPY_MARK:#x}"]
         case _:
@@ -310,6 +323,15 @@ def _queue(at: _Place) -> list[Rule]:
         table, chain = SLOTS[at.slot][way]
         rules += [at.rule("-A", table, chain, at.who(way), one, target) for one in which]
     return rules
+
+
+def _detour(at: _Place) -> list[Rule]:
+    # What finds neighbours, and what goes to many at once, is not led anywhere.
+    others = "! -p tcp" if at.family == 4 else "-p udp"
+    which = [f"{one} -m addrtype --dst-type UNICAST" for one in (others, _NOT_CONNECTING)]
+    again = f"-m mark ! --mark {PASSED_MARK:#x}"
+    target = f"-j MARK --set-mark {at.detour:#x}"
+    return [at.rule("-A", "mangle", "OUTPUT", at.who("out"), one, again, target) for one in which]
 
 
 def _dns(at: _Place) -> list[Rule]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import anyio.to_thread
 
 from gameday.injectors.errors import GamedayError, SandboxGone, Unsupported
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Toxic
-from gameday.injectors.sandbox.netns import helpers, kinds, rules, shaping, sockets
+from gameday.injectors.sandbox.netns import detour, helpers, kinds, rules, shaping, sockets
 from gameday.injectors.sandbox.netns.inside import Inside
 from gameday.injectors.sandbox.netns.mark import InForce
 from gameday.injectors.undo import ProcessId
@@ -113,21 +113,23 @@ class Namespace:
         if self._inside is None or not self._inside.there:
             return ()
         try:
-            found = rules.faults(rules.read(self._inside)) + shaping.faults(self._inside)
+            present = rules.read(self._inside)
+            found = rules.faults(present) + shaping.faults(self._inside)
+            queued = rules.slots(present)
+            return tuple(one for one in found if _acts(self._inside, one, queued))
         except SandboxGone:
             return ()
-        return tuple(
-            one
-            for one in found
-            if one.toxic.kind not in kinds.QUEUED or helpers.find(one.toxic.tag)
-        )
 
     def fingerprint_now(self) -> dict[str, str]:
         """As `fingerprint`, blocking."""
         if self._inside is None or not self._inside.there:
             return {}
         try:
-            return rules.normalised(self._inside) | shaping.normalised(self._inside)
+            return (
+                rules.normalised(self._inside)
+                | shaping.normalised(self._inside)
+                | detour.normalised(self._inside)
+            )
         except SandboxGone:
             return {}
 
@@ -136,11 +138,18 @@ class Namespace:
         if kind == "bandwidth":
             shaping.add(inside, fault)
             return
-        queue = slot = 0
+        ipv6 = inside.has_ipv6
         if kind in kinds.QUEUED:
             slot = _free_slot(inside, fault)
             queue = helpers.start(inside, fault.toxic, self._owners, self._environment)
-        made = kinds.make_rules(fault, ipv6=inside.has_ipv6, queue=queue, slot=slot)
+            if queue is None:
+                fault = _outward(fault, rules.read(inside))
+                detour.add(inside, fault)
+                made = kinds.make_rules(fault, ipv6=ipv6, detour=detour.number(fault.toxic.tag))
+            else:
+                made = kinds.make_rules(fault, ipv6=ipv6, queue=queue, slot=slot)
+        else:
+            made = kinds.make_rules(fault, ipv6=ipv6)
         rules.add(inside, made)
         if kind == "reset":
             sockets.destroy(inside, fault.peers)
@@ -158,7 +167,26 @@ def _remove(inside: Inside, tag: str) -> bool:
         return True
     if not kind and shaping.remove(inside, tag):
         return True
-    return helpers.end(tag) or bool(kind)
+    led = detour.remove(inside, tag)
+    return helpers.end(tag) or led or bool(kind)
+
+
+def _acts(inside: Inside, fault: InForce, queued: Container[str]) -> bool:
+    """Whether the packets that its rules hit meet with anything."""
+    tag = fault.toxic.tag
+    if fault.toxic.kind not in kinds.QUEUED:
+        return True
+    return bool(helpers.find(tag)) and (tag in queued or detour.leads(inside, tag))
+
+
+def _outward(fault: InForce, present: Sequence[kinds.Rule]) -> InForce:
+    """The fault as a proxy can do it: on what goes out. A request and its answer take the delay once, as before."""
+    if fault.direction == "both":
+        raise Unsupported("without a packet queue, packets are delayed in one direction only")
+    for other in rules.faults(present):
+        if other.toxic.kind == "latency" and kinds.overlap(other.peers, fault.peers):
+            raise Unsupported("these packets are delayed already, and there is no packet queue")
+    return InForce(fault.toxic, fault.peers, "out")
 
 
 def _free_slot(inside: Inside, fault: InForce) -> int:

@@ -13,11 +13,13 @@ class Order(msgspec.Struct, frozen=True):
     """What a helper is to do.
 
     Attributes:
+        tag: The fault's.
         serves: The process whose namespace it lives in.
         owners: It ends when all of these have; none: when it is told to.
     """
 
     kind: str
+    tag: str
     parameters: dict[str, float]
     serves: ProcessId
     owners: tuple[ProcessId, ...] = ()

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Packet", "PacketQueue"]
+__all__ = ["MOST_WAITING", "NUMBERS", "Packet", "PacketQueue"]
 
 _NETLINK_NETFILTER = 12
 _QUEUE = 3 << 8  # NFNL_SUBSYS_QUEUE
@@ -27,10 +27,11 @@ _FAIL_OPEN, _GSO = 1, 4
 _PACKET_HDR, _VERDICT_HDR, _PAYLOAD = 1, 2, 10
 _ACCEPT = 1
 _HEADER = struct.Struct("=IHHII")
-_MOST = 16384
+MOST_WAITING = 16384
 """Packets that wait at most; more pass at once."""
 _BUFFER = 32 << 20
-_FIRST, _TRIES = 47_000, 512
+NUMBERS = range(47_000, 47_512)
+"""Of packet queues that we may take; one process each has one."""
 
 
 class Packet(NamedTuple):
@@ -67,14 +68,27 @@ class PacketQueue:
         self.number = self._take_number()
         mode = _COPY_PACKET if copy else _COPY_META
         self._configure(_CFG_PARAMS, struct.pack("!IB", 0xFFFF if copy else 0, mode))
-        self._configure(_CFG_MAXLEN, struct.pack("!I", _MOST))
+        self._configure(_CFG_MAXLEN, struct.pack("!I", MOST_WAITING))
         flags = struct.pack("!I", _FAIL_OPEN if copy else _FAIL_OPEN | _GSO)
         self._configure(_CFG_FLAGS, flags, _attribute(_CFG_MASK, flags))
         self._socket.setblocking(False)
 
+    def bind(self, number: int) -> None:
+        """Be the one that packets come to which are led to the queue of that number.
+
+        Raises:
+            OSError: if another process is.
+        """
+        self.number = number
+        self._configure(_CFG_CMD, struct.pack("!BxH", _BIND, 0))
+
     def fileno(self) -> int:
         """For `select`: readable when packets have come."""
         return self._socket.fileno()
+
+    def close(self) -> None:
+        """Give it up: what waits in it goes on."""
+        self._socket.close()
 
     def taken(self) -> Iterator[Packet]:
         """The packets that have come since."""
@@ -100,13 +114,12 @@ class PacketQueue:
         self._send(_VERDICT, body)
 
     def _take_number(self) -> int:
-        for number in range(_FIRST, _FIRST + _TRIES):
-            self.number = number
+        for number in NUMBERS:
             try:
-                self._configure(_CFG_CMD, struct.pack("!BxH", _BIND, 0))
+                self.bind(number)
             except OSError as error:
                 # Another process has this one; or we may have none at all.
-                if error.errno not in (errno.EBUSY, errno.EPERM) or number == _FIRST + _TRIES - 1:
+                if error.errno not in (errno.EBUSY, errno.EPERM) or number == NUMBERS[-1]:
                     raise
             else:
                 break

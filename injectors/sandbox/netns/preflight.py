@@ -15,11 +15,8 @@ from gameday.injectors.sandbox.netns.namespace import Namespace
 
 __all__ = ["LATENCY", "lacks", "lacks_here", "missing"]
 
-LATENCY = (
-    "latency, corrupt and duplicate are done by a packet queue (NFQUEUE) with a helper process; "
-    "netem is not used"
-)
-"""How what netem does is done here."""
+LATENCY = "latency by a packet queue, or by a proxy where the kernel has none"
+"""How latency is made: netem is not used."""
 
 _PROGRAMS = {
     "nsenter": "util-linux",

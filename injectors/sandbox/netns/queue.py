@@ -2,7 +2,8 @@
 
 ``python -m gameday.injectors.sandbox.netns.queue ORDER``, started by `helpers` with the fault's
 tag in its environment. It says which queue it got; rules then lead packets there, with
-``--queue-bypass``: if this process is gone, however it ended, they pass at once.
+``--queue-bypass``: if this process is gone, however it ended, they pass at once. Where the kernel
+gives no queue, it delays packets as a proxy (`tunnel`), with the same promise.
 
 At SIGTERM, when all of its owners are gone, or when the process is whose namespace it serves,
 it lets everything go on, in order, and ends.
@@ -24,9 +25,11 @@ from collections.abc import Callable
 import msgspec
 
 from gameday.injectors.sandbox import process
-from gameday.injectors.sandbox.netns.kinds import COPY_MARK
+from gameday.injectors.sandbox.netns import detour
+from gameday.injectors.sandbox.netns.kinds import COPY_MARK, PASSED_MARK
 from gameday.injectors.sandbox.netns.order import Order
 from gameday.injectors.sandbox.netns.packets import Packet, PacketQueue
+from gameday.injectors.sandbox.netns.tunnel import PacketTunnel
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["main"]
@@ -37,13 +40,14 @@ _NICE = -10
 _SO_MARK = 36
 
 
+Packets = PacketQueue | PacketTunnel
 Treat = Callable[[Packet, float], None]
 
 
 class _Delay:
     """Holds packets; those of one direction keep their order."""
 
-    def __init__(self, queue: PacketQueue, delay: float, jitter: float) -> None:
+    def __init__(self, queue: Packets, delay: float, jitter: float) -> None:
         self._queue, self._delay, self._jitter = queue, delay, jitter
         self._held: list[tuple[float, int, int]] = []
         self._count = itertools.count()
@@ -65,7 +69,7 @@ class _Delay:
         return max(0.0, self._held[0][0] - now) if self._held else _LOOK
 
 
-def _corrupt(queue: PacketQueue, share: float) -> Treat:
+def _corrupt(queue: Packets, share: float) -> Treat:
     def treat(packet: Packet, now: float) -> None:
         payload = packet.payload
         start = _header(payload)
@@ -79,7 +83,7 @@ def _corrupt(queue: PacketQueue, share: float) -> Treat:
     return treat
 
 
-def _duplicate(queue: PacketQueue, share: float) -> Treat:
+def _duplicate(queue: Packets, share: float) -> Treat:
     doors = {4: (socket.AF_INET, socket.IPPROTO_RAW), 6: (socket.AF_INET6, socket.IPPROTO_RAW)}
     senders: dict[int, socket.socket] = {}
 
@@ -142,7 +146,7 @@ class _Ends:
         return not served or (bool(owners) and not any(map(process.is_alive, owners)))
 
 
-def _serve(queue: PacketQueue, order: Order, ends: _Ends) -> None:
+def _serve(queue: Packets, order: Order, ends: _Ends) -> None:
     delay = _Delay(queue, order.parameters.get("delay", 0.0), order.parameters.get("jitter", 0.0))
     share = order.parameters.get("share", 0.0)
     treats: dict[str, Callable[[], Treat]] = {
@@ -169,20 +173,31 @@ def _serve(queue: PacketQueue, order: Order, ends: _Ends) -> None:
         queue.give_back(packet.id)
 
 
+def _packets(order: Order) -> Packets:
+    """A packet queue; for latency a proxy where there is none. Without either, the process ends with the reason."""
+    try:
+        return PacketQueue(copy=order.kind != "latency")
+    except OSError as error:
+        why = f"the kernel gives no packet queue ({error.strerror})"
+    if order.kind == "latency":
+        try:
+            return PacketTunnel(detour.device(order.tag), PASSED_MARK)
+        except OSError as error:
+            why += f" and no tun device ({error.strerror})"
+    print(why, flush=True)
+    sys.exit(1)
+
+
 def main() -> None:
     """Do as ordered until it is over."""
     order = msgspec.json.decode(sys.argv[1], type=Order)
-    try:
-        queue = PacketQueue(copy=order.kind != "latency")
-    except OSError as error:
-        print(f"the kernel gives no packet queue ({error.strerror})", flush=True)
-        sys.exit(1)
+    queue = _packets(order)
     try:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # whatever it holds waits for it
     except PermissionError:
         pass
     ends = _Ends(order)
-    print(f"queue {queue.number}", flush=True)
+    print(f"queue {queue.number}" if isinstance(queue, PacketQueue) else "tunnel", flush=True)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

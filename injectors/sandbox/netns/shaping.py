@@ -9,7 +9,6 @@ as it is. Each device carries the fault in its alias, and which doors were made 
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import re
 import zlib
@@ -19,11 +18,11 @@ from typing import NamedTuple
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox.netns import mark
 from gameday.injectors.sandbox.netns.inside import Inside
+from gameday.injectors.sandbox.netns.interfaces import Interface, interfaces_of, is_ours
 from gameday.injectors.sandbox.netns.mark import InForce
 
 __all__ = ["add", "faults", "normalised", "remove"]
 
-_OURS = re.compile(r"gd[0-9a-f]{8}[io]")
 _DOOR = {"in": "ingress", "out": "egress"}
 _QUEUE = 0.1
 """Seconds' worth of data that wait before a device; at least ten packets' worth."""
@@ -33,25 +32,6 @@ _PREF = re.compile(r" pref (\d+) ")
 _MATCH = re.compile(r"\s+match ([0-9a-f]{8})/([0-9a-f]{8}) at \d+")
 _LEADS_TO = re.compile(r"mirred \(Egress Redirect to device (\S+)\)")
 _NOISE = re.compile(r" refcnt \d+| ref \d+ bind \d+| index \d+")
-
-
-class _Link(NamedTuple):
-    name: str
-    mtu: int
-    alias: str
-
-    @property
-    def ours(self) -> bool:
-        return _OURS.fullmatch(self.name) is not None
-
-    @property
-    def fault(self) -> InForce | None:
-        return mark.read(self.alias.rpartition("|")[0])
-
-    @property
-    def made(self) -> frozenset[str]:
-        """Interfaces whose door was made for this device."""
-        return frozenset(self.alias.rpartition("|")[2].split(",")) - {""}
 
 
 class _Filter(NamedTuple):
@@ -65,7 +45,7 @@ class _Filter(NamedTuple):
 
 def faults(inside: Inside) -> tuple[InForce, ...]:
     """The bandwidth faults in force here."""
-    links = _links(inside)
+    links = interfaces_of(inside)
     ours = {link.name: link.fault for link in links if link.ours}
     found: dict[str, InForce] = {}
     for lead in _filters(inside, links) if ours else ():
@@ -84,7 +64,7 @@ def add(inside: Inside, fault: InForce) -> None:
         Unsupported: if an interface has a door of another kind already.
         SandboxError: if the kernel cannot do it.
     """
-    links = _links(inside)
+    links = interfaces_of(inside)
     interfaces = [link for link in links if link.name != "lo" and not link.ours]
     doors = {link.name: _door(inside, link.name) for link in interfaces}
     missing = ",".join(name for name, there in doors.items() if not there)
@@ -109,7 +89,7 @@ def add(inside: Inside, fault: InForce) -> None:
 
 def remove(inside: Inside, tag: str) -> bool:
     """Take the fault with this tag off; False if there was none."""
-    links = _links(inside)
+    links = interfaces_of(inside)
     names = {_name(tag, way) for way in _DOOR}
     gone = [link for link in links if link.name in names and _is(link, tag)]
     if not gone:
@@ -126,7 +106,7 @@ def remove(inside: Inside, tag: str) -> bool:
     _close_doors(inside, made, [link for link in links if link.ours and link not in gone])
     for device in devices:
         _attempt(inside, "ip", "link", "delete", device)
-    left = {link.name for link in _links(inside)} & devices
+    left = {link.name for link in interfaces_of(inside)} & devices
     if left:
         raise SandboxError(f"the devices {', '.join(sorted(left))} could not be deleted")
     return True
@@ -135,7 +115,7 @@ def remove(inside: Inside, tag: str) -> bool:
 def normalised(inside: Inside) -> dict[str, str]:
     """What ``tc`` says of every interface, without counters; and which devices are ours."""
     found = {}
-    for link in _links(inside):
+    for link in interfaces_of(inside):
         lines = inside.run("tc", "qdisc", "show", "dev", link.name).splitlines()
         shaped = any(not line.startswith("qdisc noqueue 0:") for line in lines)
         if shaped:
@@ -153,7 +133,7 @@ def normalised(inside: Inside) -> dict[str, str]:
     return found
 
 
-def _close_doors(inside: Inside, made: frozenset[str], others: list[_Link]) -> None:
+def _close_doors(inside: Inside, made: frozenset[str], others: list[Interface]) -> None:
     """Remove the doors that were made for us and lead nowhere now; others of ours take over the rest."""
     heirs = [link for link in others if link.fault is not None]
     left = set()
@@ -174,7 +154,7 @@ def _close_doors(inside: Inside, made: frozenset[str], others: list[_Link]) -> N
         _attempt(inside, "ip", "link", "set", heir.name, "alias", alias)
 
 
-def _is(link: _Link, tag: str) -> bool:
+def _is(link: Interface, tag: str) -> bool:
     """By its name; whoever died before naming the tag in it left the alias empty."""
     return not link.alias or (link.fault is not None and link.fault.toxic.tag == tag)
 
@@ -226,12 +206,7 @@ def _door(inside: Inside, interface: str) -> bool:
     return "qdisc clsact " in text
 
 
-def _links(inside: Inside) -> list[_Link]:
-    found = json.loads(inside.run("ip", "-json", "link", "show"))
-    return [_Link(one["ifname"], one["mtu"], one.get("ifalias", "")) for one in found]
-
-
-def _filters(inside: Inside, links: Iterable[_Link]) -> Iterable[_Filter]:
+def _filters(inside: Inside, links: Iterable[Interface]) -> Iterable[_Filter]:
     for link in links:
         if link.name == "lo" or link.ours:
             continue
@@ -251,7 +226,7 @@ def _read_filters(interface: str, door: str, text: str) -> Iterable[_Filter]:
             matched.append((found[1], found[2]))
         elif head is None or not (found := _LEADS_TO.search(line)):
             continue
-        elif _OURS.fullmatch(found[1]):
+        elif is_ours(found[1]):
             protocol, pref = head.groups()
             peer = _peer(protocol, matched)
             yield _Filter(interface, door, protocol, pref, found[1], peer)
