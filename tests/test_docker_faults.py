@@ -245,6 +245,40 @@ def test_what_has_ended_is_started_anew_though_the_engine_has_not_heard_of_it(
     run(ended)
 
 
+@pytest.mark.parametrize(("lasts", "waits"), [(0.6, True), (30.0, False)])
+def test_a_pause_waits_for_a_health_check_to_end_but_not_for_long(
+    lasts: float, waits: bool, box: DockerSandbox, containers: Containers
+) -> None:
+    """An engine that is starting one is not heard before the check's time is over."""
+    name = next(name for name in containers.names if name.endswith("back-1"))
+    check = subprocess.Popen(
+        ["docker", "exec", name, "sh", "-c", f"echo; exec sleep {lasts}"],
+        env=os.environ | containers.where,
+        stdout=subprocess.PIPE,
+    )
+    assert check.stdout is not None
+    check.stdout.readline()
+
+    async def pause() -> float:
+        container = await box.find("back-1")
+        assert container is not None
+        began = time.monotonic()
+        await box.signal(container, signal.SIGSTOP)
+        paused = time.monotonic() - began
+        await box.signal(container, signal.SIGCONT)
+        return paused
+
+    try:
+        paused = run(pause)
+        assert paused < 3
+        assert (check.poll() is not None) is waits
+        assert paused > (lasts if waits else 1.0) - 0.2
+    finally:
+        if not waits:
+            containers.docker("exec", name, "pkill", "sleep")
+        check.communicate()
+
+
 async def _later(delay: float, call: Callable[..., object], *args: object) -> None:
     await anyio.sleep(delay)
     call(*args)

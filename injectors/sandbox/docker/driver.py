@@ -60,6 +60,8 @@ _HEALTHY_WITHIN = 300.0
 _LOOK_EVERY = 0.1
 _OURS_FOR = 5.0
 """Seconds in which what the engine tells may be what we did."""
+_CHECK_WITHIN = 1.0
+"""Seconds that a pause waits for a health check to end."""
 _PORT = "GAMEDAY_PORT"
 """The variable by which a Compose file can publish a port that is free here, and stays."""
 _NAMELESS = re.compile("[0-9a-f]{64}")
@@ -362,6 +364,7 @@ class DockerSandbox(Sandbox):
 
         match signal:
             case signals.SIGSTOP:
+                await self._between_checks(container)
                 self.remember("pause", container.slot)
                 await self.engine.call("pause", container.id)
             case signals.SIGCONT:
@@ -370,6 +373,19 @@ class DockerSandbox(Sandbox):
             case _:
                 self.remember("kill", container.slot)
                 await self.engine.call("kill", container.id, signal=signal)
+
+    async def _between_checks(self, container: Container) -> None:
+        """Wait a moment until no command runs there that somebody executes, such as a health check.
+
+        An engine that is just starting one in a container that is paused then lets neither go on
+        before the check has met its time limit (seen with 20.10).
+        """
+        end = time.monotonic() + _CHECK_WITHIN
+        while time.monotonic() < end:
+            found = await self.engine.find(container.id)
+            if not (found and found.get("ExecIDs")):
+                break
+            await anyio.sleep(0.01)
 
     async def start(self, container: Container) -> None:
         """Start a container that does not run."""
