@@ -9,7 +9,9 @@ All of it is named after the fault's tag: the device, the mark and the table, wh
 
 from __future__ import annotations
 
+import ipaddress
 import zlib
+from contextlib import suppress
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox.netns import kinds
@@ -49,13 +51,16 @@ def add(inside: Inside, fault: InForce) -> None:
     # No address of its own: the kernel would announce it, and the proxy send that on.
     inside.run("ip", "link", "set", name, "addrgenmode", "none", "txqueuelen", str(_ROOM))
     inside.run("ip", "link", "set", name, "mtu", size, "up")
-    for family in _families(inside):
-        table = str(mark)
-        inside.run("ip", family, "route", "add", "default", "dev", name, "table", table)
+    table = str(mark)
+    for family in _spoken(inside, fault):
+        if family == "-6":  # off in each new device, where containers have it only by network
+            with suppress(SandboxError):
+                inside.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{name}/disable_ipv6")
         try:
+            inside.run("ip", family, "route", "add", "default", "dev", name, "table", table)
             inside.run("ip", family, "rule", "add", "fwmark", f"{mark:#x}", "lookup", table)
         except SandboxError as error:
-            raise Unsupported(f"packets cannot be led by their mark: {error.message}") from None
+            raise Unsupported(f"packets cannot be led to a proxy: {error.message}") from None
 
 
 def remove(inside: Inside, tag: str) -> bool:
@@ -88,6 +93,15 @@ def _rules(inside: Inside, family: str) -> str:
     return "\n".join(
         line.rstrip() for line in inside.run("ip", family, "rule", "show").splitlines()
     )
+
+
+def _spoken(inside: Inside, fault: InForce) -> list[str]:
+    """By which protocols packets go that the fault can hit."""
+    if fault.peers:
+        versions = {ipaddress.ip_network(peer).version for peer in fault.peers}
+    else:
+        versions = {4, 6} if inside.speaks_ipv6 else {4}
+    return [f"-{version}" for version in sorted(versions)]
 
 
 def _families(inside: Inside) -> tuple[str, ...]:

@@ -159,5 +159,17 @@ class Inside:
 
     @property
     def has_ipv6(self) -> bool:
-        """Whether IPv6 is spoken there."""
-        return Path(f"/proc/{self.who.pid}/net/if_inet6").exists()
+        """Whether IPv6 can be spoken there."""
+        return self._addresses_6.exists()
+
+    @property
+    def speaks_ipv6(self) -> bool:
+        """Whether it is: an interface other than loopback has an address."""
+        if not self.has_ipv6:
+            return False
+        lines = self._addresses_6.read_text().splitlines()
+        return any(line.split()[-1] != "lo" for line in lines)
+
+    @property
+    def _addresses_6(self) -> Path:
+        return Path(f"/proc/{self.who.pid}/net/if_inet6")
