@@ -31,6 +31,7 @@ from gameday.injectors.undo import (
     RestoreFile,
     StartSlot,
 )
+from tests.namespaces import no_packet_queue
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -194,6 +195,18 @@ def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Co
     run(law, Trial(box, make(kind), patience=30.0, places=(f"back-1:{FILE}",)))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_latency_obeys_without_a_packet_queue(
+    law: Law, box: DockerSandbox, containers: Containers
+) -> None:
+    front = run(box.find, "front-1")
+    assert front is not None
+    assert front.process is not None
+    with no_packet_queue(front.process.pid):
+        test_containers_obey(law, "net.latency", box, containers)
 
 
 def test_what_is_being_killed_is_started_anew(box: DockerSandbox) -> None:
