@@ -27,7 +27,6 @@ from gameday.scenarios.draft import Draft, did_you_mean, problem_at, sketch
 from gameday.scenarios.model import DURATION, STABILISE, SandboxChoice, Scenario
 from gameday.scenarios.sandboxes import (
     APPS,
-    app_compose,
     app_declaration,
     app_journeys,
     app_locustfile,
@@ -243,10 +242,7 @@ class _Beside:
             yield problem_at(placed.at("app"), message, did_you_mean(choice.app, APPS))
         elif choice.app is not None:
             self._draft.journeys = app_journeys(choice.app)
-            own = (
-                app_compose(choice.app) if choice.kind == "docker" else app_declaration(choice.app)
-            )
-            self._take(own, choice)
+            self._take(app_declaration(choice.app, choice.kind), choice)
         for key, name in (("file", choice.file), ("compose", choice.compose)):
             if name is not None:
                 yield from self._read_own(key, name, choice, placed.at(key))
@@ -258,11 +254,7 @@ class _Beside:
             ScenarioError: with every problem of it.
         """
         self.cluster_path = path
-        if choice.kind == "docker":
-            self._draft.cluster = read_compose(path, choice.replicas)
-            return
-        self.cluster = _changed(load_cluster(path).value, choice)
-        self._draft.cluster = shape_of(self.cluster)
+        self.cluster, self._draft.cluster = _READERS[choice.kind](path, choice)
 
     def _read_own(
         self, key: str, name: str, choice: SandboxChoice, node: Node
@@ -332,6 +324,19 @@ class _Beside:
         if not inside:
             raise Misfit(f"{name!r} is a link out of the scenario's folder", hint=hint)
         return path
+
+
+def _read_processes(path: Path, choice: SandboxChoice) -> tuple[Cluster | None, Shape]:
+    cluster = _changed(load_cluster(path).value, choice)
+    return cluster, shape_of(cluster)
+
+
+def _read_containers(path: Path, choice: SandboxChoice) -> tuple[Cluster | None, Shape]:
+    return None, read_compose(path, choice.replicas)
+
+
+_READERS = {"local": _read_processes, "docker": _read_containers}
+"""How the declaration of each kind of sandbox is read."""
 
 
 def _changed(cluster: Cluster, choice: SandboxChoice) -> Cluster:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gameday.injectors.sandbox.kinds import KINDS
 
-__all__ = ["APPS", "PARTS", "app_compose", "app_declaration", "app_journeys", "app_locustfile"]
+__all__ = ["APPS", "PARTS", "app_declaration", "app_journeys", "app_locustfile"]
 
 APPS: tuple[str, ...] = ("shop",)
 """Applications that are shipped; each is a folder beside this file."""
@@ -18,14 +18,15 @@ PARTS: dict[str, frozenset[str]] = {
 """What a kind of sandbox can do at all; what this machine lacks is found before a drill starts."""
 
 
-def app_declaration(app: str) -> Path:
-    """The file that declares the cluster of a shipped application."""
-    return Path(__file__).parent / app / f"{app}.yaml"
+_DECLARATIONS = {"local": "{app}.yaml", "docker": "compose.yaml"}
 
 
-def app_compose(app: str) -> Path:
-    """The Compose file of a shipped application; its build takes the packages from beside it."""
-    return Path(__file__).resolve().parent / app / "compose.yaml"
+def app_declaration(app: str, kind: str = "local") -> Path:
+    """The file that declares a shipped application for a kind of sandbox.
+
+    Links in its path are followed: the build of a Compose file takes the packages from beside it.
+    """
+    return Path(__file__).resolve().parent / app / _DECLARATIONS[kind].format(app=app)
 
 
 def app_locustfile(app: str) -> Path:

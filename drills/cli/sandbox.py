@@ -87,10 +87,9 @@ def up(declaration: str, kind: str, detach: bool, logs: Path | None) -> None:
         return
     click.echo("It stands until you press Ctrl-C.")
     signal.sigwait({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    if kind == "docker":  # a supervisor sees for itself that we are gone
-        from gameday.injectors.undo import TearDown
+    from gameday.injectors.undo import TearDown
 
-        anyio.run(box.run_step, TearDown(box.ref.options["tag"]))
+    anyio.run(box.run_step, TearDown(box.ref.options["tag"]))
 
 
 def _print(table: object) -> None:

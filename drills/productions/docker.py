@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from gameday.drills.folder import DrillFolder
 from gameday.drills.production import Production, runbook_of
+from gameday.drills.productions.standing import name_it
 from gameday.injectors.errors import Refused, Unsupported, UsageError
 from gameday.injectors.link_fault import NetworkFault
 from gameday.injectors.sandbox.base import Sandbox
@@ -18,7 +20,7 @@ from gameday.injectors.undo import ProcessId, SandboxRef
 from gameday.scenarios.load import LoadedScenario
 from gameday.scenarios.model import Scenario
 
-__all__ = ["produce"]
+__all__ = ["bring_up_standing", "produce"]
 
 _REHEARSAL = "plan"
 
@@ -93,6 +95,22 @@ def produce(
         runbook=runbook_of(loaded),
         protected=shape.protected if shape is not None else (),
     )
+
+
+async def bring_up_standing(
+    path: Path, logs: Path | None, owners: list[ProcessId]
+) -> tuple[Sandbox, Path]:
+    """A Compose project that stands outside any drill, and the folder of its logs.
+
+    Raises:
+        GamedayError: if it does not come up; nothing is left of it then.
+    """
+    await DockerSandbox.preflight()
+    usual = path.stem in ("compose", "docker-compose")  # then its folder says what it is
+    tag, log_dir = name_it(path.absolute().parent.name if usual else path.stem, logs)
+    ref = DockerSandbox.plan_ref(tag, bring_up=True, deeds=log_dir / "hands.jsonl")
+    box = await DockerSandbox.up(ref, files=[path], owners=owners, log_dir=log_dir)
+    return box, log_dir
 
 
 async def _refuse_packets(scenario: Scenario, *, brings_up: bool) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from gameday.drills.folder import DrillFolder
 from gameday.drills.production import Production, runbook_of
+from gameday.drills.productions.standing import name_it
 from gameday.drills.programs import check_programs
 from gameday.injectors.errors import UsageError
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import ProcessId, SandboxRef
-from gameday.scenarios.load import LoadedScenario
+from gameday.scenarios.load import LoadedScenario, load_cluster
 from gameday.scenarios.model import Scenario
 
-__all__ = ["produce"]
+__all__ = ["bring_up_standing", "produce"]
 
 
 def produce(
@@ -72,6 +74,28 @@ def produce(
         runbook=runbook_of(loaded),
         protected=shape.protected,
     )
+
+
+async def bring_up_standing(
+    path: Path, logs: Path | None, owners: list[ProcessId]
+) -> tuple[Sandbox, Path]:
+    """A cluster of processes that stands outside any drill, and the folder of its logs.
+
+    Raises:
+        GamedayError: if it does not come up; nothing is left of it then.
+    """
+    from gameday.injectors.sandbox.local.driver import LocalSandbox
+
+    cluster = load_cluster(path).value
+    tag, log_dir = name_it(cluster.name, logs)
+    box = await LocalSandbox.up(
+        cluster,
+        LocalSandbox.plan_ref(None, tag),
+        log_dir=log_dir,
+        owners=owners,
+        folder=path.absolute().parent,
+    )
+    return box, log_dir
 
 
 def _needs(scenario: Scenario, part: str) -> bool:

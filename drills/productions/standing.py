@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import process_id
-from gameday.scenarios.load import load_cluster
-from gameday.scenarios.sandboxes import APPS, app_compose, app_declaration
+from gameday.injectors.undo import ProcessId
+from gameday.scenarios.sandboxes import APPS, app_declaration
 
-__all__ = ["bring_up"]
+__all__ = ["bring_up", "name_it"]
+
+
+class _BringUp(Protocol):
+    """What each module beside this one does for its kind of sandbox."""
+
+    async def __call__(
+        self, path: Path, logs: Path | None, owners: list[ProcessId]
+    ) -> tuple[Sandbox, Path]: ...
 
 
 async def bring_up(
@@ -29,31 +39,12 @@ async def bring_up(
     """
     me = process_id(os.getpid())
     owners = [] if detach or me is None else [me]
-    if kind == "docker":
-        from gameday.injectors.sandbox.docker.driver import DockerSandbox
-
-        path = app_compose(declaration) if declaration in APPS else Path(declaration)
-        await DockerSandbox.preflight()
-        tag, log_dir = _named(path.parent.name if declaration in APPS else path.stem, logs)
-        ref = DockerSandbox.plan_ref(tag, bring_up=True, deeds=log_dir / "hands.jsonl")
-        box = await DockerSandbox.up(ref, files=[path], owners=owners, log_dir=log_dir)
-        return box, log_dir
-    from gameday.injectors.sandbox.local.driver import LocalSandbox
-
-    path = app_declaration(declaration) if declaration in APPS else Path(declaration)
-    cluster = load_cluster(path).value
-    tag, log_dir = _named(cluster.name, logs)
-    local = await LocalSandbox.up(
-        cluster,
-        LocalSandbox.plan_ref(None, tag),
-        log_dir=log_dir,
-        owners=owners,
-        folder=path.absolute().parent,
-    )
-    return local, log_dir
+    path = app_declaration(declaration, kind) if declaration in APPS else Path(declaration)
+    make: _BringUp = import_module(f"gameday.drills.productions.{kind}").bring_up_standing
+    return await make(path, logs, owners)
 
 
-def _named(name: str, logs: Path | None) -> tuple[str, Path]:
+def name_it(name: str, logs: Path | None) -> tuple[str, Path]:
     """What everything of it carries, and the folder of its logs, which is made."""
     plain = "".join(letter for letter in name.lower() if letter.isalnum() or letter == "-")
     tag = f"{plain or 'sandbox'}-{secrets.token_hex(3)}"
