@@ -21,6 +21,7 @@ from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.fault import Fault, hits_links
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
+from gameday.injectors.sandbox.docker import limits
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
 from gameday.injectors.undo import (
@@ -448,6 +449,21 @@ def test_a_limit_below_what_is_used_is_told(box: DockerSandbox) -> None:
         run(trial.fault.inject, box, injection)
     run(trial.undo, [injection])
     run(trial.expect, image)
+
+
+def test_a_limit_below_what_is_used_is_told_where_the_kernel_would_kill_for_it(
+    tmp_path: Path,
+) -> None:
+    """By version 2 of control groups, of which these are the files."""
+    mib = 1 << 20
+    kept = f"anon {30 * mib}\nfile {500 * mib}\nshmem {2 * mib}\npagetables {mib}\npgfault 7\n"
+    (tmp_path / "memory.stat").write_text(kept)
+    (tmp_path / "memory.max").write_text("max\n")
+    with pytest.raises(SandboxError, match=r"back-1 uses 33 MiB of memory, .* with 32 MiB"):
+        limits.write_memory(tmp_path, 2, 32 * mib, "back-1")
+    assert (tmp_path / "memory.max").read_text() == "max\n"
+    limits.write_memory(tmp_path, 2, 40 * mib, "back-1")
+    assert (tmp_path / "memory.max").read_text() == str(40 * mib)
 
 
 # What is seen from outside: packets, counted and timed by programs that know nothing of us.

@@ -16,7 +16,7 @@ from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import Part, control_group
 from gameday.injectors.units import show_size
 
-__all__ = ["Limits", "read_limit"]
+__all__ = ["Limits", "read_limit", "write_memory"]
 
 _NO_LIMIT = 1 << 60
 """Version 1 shows no limit of memory as a number of bytes that no machine has."""
@@ -35,7 +35,7 @@ class Limits(Part):
         container, _ = await self._filled(slot)
         place, version = control_group(container, resource)
         if resource == "memory":
-            _write_memory(place, version, int(amount), slot)
+            write_memory(place, version, int(amount), slot)
             return
         period = _period(place, version)
         quota = max(round(amount * period), 1000)  # microseconds; the least that the kernel takes
@@ -76,19 +76,32 @@ def _period(place: Path, version: int) -> int:
     return int((place / "cpu.cfs_period_us").read_text())
 
 
-def _write_memory(place: Path, version: int, size: int, slot: str) -> None:
-    used = int(
-        (place / ("memory.current" if version == 2 else "memory.usage_in_bytes")).read_text()
-    )
+def write_memory(place: Path, version: int, size: int, slot: str) -> None:
+    """Limit the memory of a control group.
+
+    Raises:
+        SandboxError: if its processes use more than that.
+    """
+    kind = "memory.usage_in_bytes"
+    used = _kept_by_processes(place) if version == 2 else int((place / kind).read_text())
     try:
-        _write(_file(place, version, "memory"), str(size))
+        if version == 1 or used <= size:  # version 1 says no by itself, version 2 would kill
+            _write(_file(place, version, "memory"), str(size))
+            return
     except SandboxError as error:
         if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EBUSY:
             raise
-        raise SandboxError(
-            f"{slot} uses {show_size(used)} of memory, and cannot do with {show_size(size)}",
-            hint="Give it more; memory.hog takes what is left above what it uses.",
-        ) from None
+    raise SandboxError(
+        f"{slot} uses {show_size(used)} of memory, and cannot do with {show_size(size)}",
+        hint="Give it more; memory.hog takes what is left above what it uses.",
+    )
+
+
+def _kept_by_processes(place: Path) -> int:
+    """Bytes of memory that are no cache of files (the kernel's cgroup-v2, ``memory.stat``)."""
+    lines = (place / "memory.stat").read_text().splitlines()
+    found = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+    return sum(found.get(name, 0) for name in ("anon", "shmem", "kernel_stack", "pagetables"))
 
 
 def _write(path: Path, text: str) -> None:
