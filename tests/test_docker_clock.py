@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -241,6 +242,53 @@ def test_threads_need_the_library_for_threads(box: DockerSandbox, containers: Co
 
 
 CLOCK_LIBRARY = "/usr/local/lib/faketime/libfaketimeMT.so.1"
+
+
+def test_the_waits_of_a_java_virtual_machine_are_not_broken(
+    box: DockerSandbox, containers: Containers
+) -> None:
+    """A library of that name tells one."""
+    program = """
+import ctypes, shutil, signal
+found = next(line.split()[-1] for line in open("/proc/self/maps") if "libm.so" in line)
+ctypes.CDLL(shutil.copy(found, "/tmp/libjvm.so"))
+signal.pause()
+"""
+    clock = containers.start_clock("odd", program=program)
+    try:
+        wait_until(lambda: has_begun(box))
+        with pytest.raises(Refused, match="breaks the waits of its Java virtual machine"):
+            run(trial_of(box, "odd-1").plan)
+    finally:
+        containers.names.remove(clock)
+        containers.docker("rm", "--force", clock)
+
+
+def test_who_dies_in_the_midst_of_it_leaves_nothing_behind(
+    box: DockerSandbox, containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file beside, which would have taken the place of the other, goes with the undo."""
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    trial = trial_of(box)
+    image = run(trial.image)
+    (injection,) = run(trial.plan)
+    (clock,) = (name for name in containers.names if "-clock-" in name)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", die)
+        with pytest.raises(Died):
+            run(trial.fault.inject, box, injection)
+    assert f".{injection.tag}" in containers.docker("exec", clock, "ls", "-A", "/etc").split()
+    assert not run(trial.fault.look, box, injection).in_force
+    (done,) = run(trial.undo, [injection])
+    assert done.outcome is Outcome.NOTHING
+    assert f".{injection.tag}" not in containers.docker("exec", clock, "ls", "-A", "/etc").split()
+    run(trial.expect, image)
 
 
 def has_begun(box: DockerSandbox) -> bool:
