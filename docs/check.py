@@ -93,6 +93,7 @@ _ACTS_THROUGH = {
     "networks": "the engine (Docker)",
     "containers": "the engine (Docker)",
     "files": "the container's own files (Docker)",
+    "clock": "libfaketime in the image (Docker)",
 }
 
 
@@ -150,6 +151,7 @@ def _fault_example(kind: str, schema: dict[str, Any]) -> str:
         "cpus": 0.2,
         "size": "64MiB",
         "path": "/etc/app.conf",
+        "offset": "1h",
     }
     given = "".join(
         f", {k}: {_written(v.get('default', examples.get(k)))}"

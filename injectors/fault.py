@@ -47,6 +47,7 @@ __all__ = [
     "LinkTarget",
     "Seconds",
     "Share",
+    "SignedSeconds",
     "SlotTarget",
     "choose",
     "choose_links",
@@ -57,10 +58,19 @@ __all__ = [
 
 T = TypeVar("T")
 
+_SIGNS = {"+": 1.0, "-": -1.0, "\N{MINUS SIGN}": -1.0}
+
 
 def _duration(text: str) -> float:
     """A bare 0 needs no unit; every other number in a file does."""
     return units.parse_duration("0s" if text.strip() == "0" else text)
+
+
+def _signed_duration(text: str) -> float:
+    """A duration that a sign may stand before."""
+    stripped = text.strip()
+    sign = _SIGNS.get(stripped[:1])
+    return _duration(stripped) if sign is None else sign * _duration(stripped[1:])
 
 
 def _about(description: str, *examples: str) -> Meta:
@@ -76,6 +86,17 @@ Seconds = Annotated[
         bare=False,
     ),
     _about("A duration with its unit.", "500ms", "10s", "1m30s"),
+]
+SignedSeconds = Annotated[
+    float,
+    Unit(
+        _signed_duration,
+        units.show_duration,
+        "a duration such as 1h or -5m",
+        bare=False,
+        least=-math.inf,
+    ),
+    _about("A duration with its unit, and a sign where it is negative.", "1h", "-5m"),
 ]
 Share = Annotated[
     float,

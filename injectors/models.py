@@ -125,7 +125,7 @@ class Unit(msgspec.Struct, frozen=True):
         parse: From text to SI; raises ValueError.
         show: From SI to what people write.
         example: ``a duration such as 500ms``.
-        most: What it may be at most; at least, it is 0.
+        most: What it may be at most; ``least``: at least.
         bare: Whether such a number may stand in a file without a unit.
     """
 
@@ -134,6 +134,7 @@ class Unit(msgspec.Struct, frozen=True):
     example: str
     most: float = math.inf
     bare: bool = True
+    least: float = 0.0
 
 
 class Within(msgspec.Struct, frozen=True):
@@ -461,8 +462,8 @@ def _measured(unit: Unit, kind: Any, given: Any, written: bool) -> float:
         raise ValueError(f"expected {unit.example}")
     if given and not unit.bare and (written or isinstance(given, int)):
         raise ValueError(f"{given} has no unit; write {given}s or {given}ms")
-    if given < 0:
-        raise ValueError("expected at least 0")
+    if given < unit.least:
+        raise ValueError(f"expected at least {_show(unit.least)}")
     if given > unit.most:
         raise ValueError(f"expected at most {_show(unit.most)}")
     number: float = kind(given)

@@ -45,6 +45,7 @@ BUILT_IN: tuple[str, ...] = (
     "container.remove",
     "file.corrupt",
     "file.deny",
+    "clock.skew",
 )
 
 _PACKAGE = "gameday.injectors.faults"

@@ -29,6 +29,7 @@ __all__ = [
     "RemoveToxic",
     "ResolvePage",
     "RestoreAffinity",
+    "RestoreClock",
     "RestoreFile",
     "RestoreLimit",
     "RunCommand",
@@ -201,6 +202,20 @@ class AllowFile(_Step, frozen=True):
     tag: str
 
 
+class RestoreClock(_Step, frozen=True):
+    """Set the wall clock of a slot's programs right, unless somebody has set it since.
+
+    Attributes:
+        path: The file, as its programs see it, that says how far off their clock is.
+        tag: By it the driver finds what the file held.
+    """
+
+    slot: str
+    process: ProcessId
+    path: str
+    tag: str
+
+
 class ResolvePage(_Step, frozen=True):
     """Resolve an alert that we fired, on every channel that took it, saying EXERCISE ENDED."""
 
@@ -235,6 +250,7 @@ Step = (
     | CreateContainer
     | RestoreFile
     | AllowFile
+    | RestoreClock
     | ResolvePage
     | TearDown
     | RunCommand

@@ -30,7 +30,9 @@ SANDBOX_FILE = "sandbox.schema.json"
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NUMBER = r"\d+(\.\d+)?"
-_DURATION = rf"^\s*({_NUMBER}\s*(us|µs|ms|min|s|m|h|d)\s*)+$|^\s*0\s*$"
+_SPAN = rf"({_NUMBER}\s*(us|µs|ms|min|s|m|h|d)\s*)+"
+_DURATION = rf"^\s*{_SPAN}$|^\s*0\s*$"
+_SIGNED = rf"^\s*[+-]?\s*{_SPAN}$"
 _SHARE = rf"^\s*{_NUMBER}\s*%?\s*$"
 _SIZE = rf"^\s*{_NUMBER}\s*([kKMGT]i?B|B)?\s*$"
 _RATE = rf"^\s*{_NUMBER}\s*[kMG]?bit/s\s*$"
@@ -41,6 +43,7 @@ _UNITS: dict[str, tuple[dict[str, Any], _Show]] = {
         {"type": ["string", "integer"], "pattern": _DURATION, "minimum": 0, "maximum": 0},
         show_duration,
     ),
+    "1h": ({"type": "string", "pattern": _SIGNED}, show_duration),
     "95%": (
         {"type": ["string", "number"], "pattern": _SHARE, "minimum": 0, "maximum": 1},
         show_share,

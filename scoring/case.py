@@ -77,6 +77,7 @@ _DONE = {
     "container.remove": "the container of {} was removed",
     "file.corrupt": "a file of {} was corrupted",
     "file.deny": "a file of {} could not be opened",
+    "clock.skew": "the wall clock of {} was wrong",
 }
 
 

@@ -21,12 +21,23 @@ from pathlib import Path
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gameday"
 BASE = "gameday-test-base"
 PACKAGES = (
-    *("haproxy", "iproute2", "iptables", "nginx-light", "procps", "redis-server"),
+    *("haproxy", "iproute2", "iptables", "libfaketime", "nginx-light", "procps", "redis-server"),
     *("python3", "python3-pip"),
 )
 """What the root file system of the base image holds beside Debian's essential packages."""
 LIBRARIES = ("aiohttp>=3.10", "anyio>=4.4", "msgspec>=0.20", "prometheus-client>=0.21")
 """What it holds of Python, so that our own images need no network."""
+FAKETIME = "trixie"
+"""Where the source of a libfaketime comes from that lets programs sleep: the package of bookworm does not."""
+CLOCK = "/etc/clock"
+"""The file of the base image by which that library goes, if a container is started as `CLOCK_SET` says."""
+CLOCK_SET = {
+    "LD_PRELOAD": "/usr/local/lib/faketime/libfaketimeMT.so.1",
+    "FAKETIME_TIMESTAMP_FILE": CLOCK,
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DISABLE_SHM": "1",
+}
 _STARTS_WITHIN = 60.0
 _ENDS_WITHIN = 60.0
 
@@ -39,6 +50,8 @@ def why_not() -> str:
         return "Docker's client is not installed (Debian: docker.io)"
     if not _archive().exists() and shutil.which("mmdebstrap") is None:
         return "there is no image to test with, and no mmdebstrap to make one"
+    if not _archive().exists() and shutil.which("cc") is None:
+        return "there is no image to test with, and no C compiler to make its libfaketime"
     if not _has_compose() and not _built().exists() and shutil.which("go") is None:
         return "there is no Docker Compose, and no Go to build one"
     if _answers(os.environ | {}):
@@ -145,15 +158,18 @@ def base_image(where: dict[str, str]) -> str:
 
 
 def _archive() -> Path:
-    key = hashlib.sha256(f"{PACKAGES} {LIBRARIES} {_release()}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{PACKAGES} {LIBRARIES} {FAKETIME} {_release()}".encode()).hexdigest()[
+        :12
+    ]
     return CACHE / f"base-{key}.tar"
 
 
 def _make(archive: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="gameday-base-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gameday-base-") as work:
+        folder = Path(work) / "libraries"
         _call(
             [
-                *(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder),
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)),
                 *("--python-version", _python(), "--only-binary=:all:", *LIBRARIES),
             ],
             dict(os.environ),
@@ -163,10 +179,41 @@ def _make(archive: Path) -> None:
                 *("mmdebstrap", "--quiet", "--variant=essential"),
                 f"--include={','.join(PACKAGES)}",
                 f"--customize-hook=sync-in {folder} /usr/lib/python3/dist-packages",
+                '--customize-hook=mkdir -p "$1/usr/local/lib/faketime"',
+                f"--customize-hook=copy-in {_faketime(Path(work))} /usr/local/lib/faketime",
+                f'--customize-hook=echo +0 > "$1{CLOCK}"',
                 *(_release(), str(archive)),
             ],
             dict(os.environ),
         )
+
+
+def _faketime(work: Path) -> Path:
+    """The library, built here: that of another release may want a younger libc."""
+    for part in ("lists/partial", "cache/archives/partial", "source"):
+        (work / part).mkdir(parents=True)
+    (work / "list").write_text(f"deb-src {_mirror()} {FAKETIME} main\n")
+    where = {"sourcelist": work / "list", "sourceparts": "/dev/null"}
+    options = [f"Dir::Etc::{name}={place}" for name, place in where.items()]
+    options += [f"Dir::State::lists={work}/lists", f"Dir::Cache={work}/cache"]
+    apt = ["apt-get", "--quiet", *(word for each in options for word in ("-o", each))]
+    source = work / "source"
+    _call([*apt, "update"], dict(os.environ))
+    _call([*apt, "source", "--tar-only", "--download-only", "faketime"], dict(os.environ), source)
+    (packed,) = source.glob("*.orig.tar.*z")
+    _call(["tar", "xf", str(packed), "--strip-components=1"], dict(os.environ), source)
+    flags = "FAKETIME_COMPILE_CFLAGS=-Wno-error"
+    _call(["make", "-C", "src", flags, "libfaketimeMT.so.1"], dict(os.environ), source)
+    return source / "src" / "libfaketimeMT.so.1"
+
+
+def _mirror() -> str:
+    """Where this machine has its own Debian packages from."""
+    asked = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"]
+    lines = _call([*asked, "Created-By: Packages"], dict(os.environ)).splitlines()
+    return next(
+        uri for name, _, uri in (line.partition(" ") for line in lines) if name == _release()
+    )
 
 
 def _python() -> str:
@@ -182,8 +229,10 @@ def _release() -> str:
     return found.get("VERSION_CODENAME", "stable").strip('"')
 
 
-def _call(argv: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+def _call(argv: list[str], environment: dict[str, str], folder: Path | None = None) -> str:
+    done = subprocess.run(
+        argv, env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}"[-4000:])
     return done.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gameday.injectors.errors import Unsupported
 from gameday.injectors.laws import (
     Trial,
     a_restart_by_a_fixer_is_no_conflict,
@@ -77,12 +78,13 @@ def box(bare: Containers) -> DockerSandbox:
 
 
 def on_it(kind: str, box: DockerSandbox) -> Trial:
-    given = {"path": FILE} if kind.startswith("file.") else {}
+    given: dict[str, object] = {"path": FILE} if kind.startswith("file.") else {}
     given |= {"size": "32MiB"} if kind == "memory.limit" else {}
+    given |= {"target": {"slot": "back-1"}} if kind == "clock.skew" else {}
     return Trial(box, make(kind, **given), patience=30.0, places=(f"back-1:{FILE}",))
 
 
-@pytest.mark.parametrize("kind", KINDS_HERE)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS_HERE if kind != "clock.skew"])
 def test_every_fault_works_without_a_shell(kind: str, box: DockerSandbox, bare: Containers) -> None:
     before = bare.inspected()
     for law in (undo_restores, looks_tell_the_truth, a_restart_by_a_fixer_is_no_conflict):
@@ -90,6 +92,11 @@ def test_every_fault_works_without_a_shell(kind: str, box: DockerSandbox, bare: 
     assert bare.inspected() == before
     undo_by_hand(on_it(kind, box).fault, box, bare)
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
+
+
+def test_the_clock_of_a_static_program_is_refused(box: DockerSandbox) -> None:
+    with pytest.raises(Unsupported, match="no program of back-1 has libfaketime loaded"):
+        run(on_it("clock.skew", box).plan)
 
 
 def test_there_is_nothing_in_it(bare: Containers) -> None:

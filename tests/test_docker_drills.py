@@ -27,6 +27,18 @@ from tests.test_scenarios_for_real import BROKEN, play_and_judge
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parent.parent
+CLOCK = """\
+apiVersion: gameday/v1
+name: late
+title: The clock of an api node is an hour slow
+duration: 20s
+sandbox: {kind: docker, app: shop}
+slis: {availability: {path: /products, every: 100ms, over: 1s}}
+steady_state: {availability: ">= 90%"}
+stabilise: 1s
+hypotheses: [{id: shop, claim: The shop does not mind., expect: "availability >= 90%"}]
+faults: [{at: 2s, inject: clock.skew, target: {service: api, count: 1}, offset: -1h, lasts: 5s}]
+"""
 QUICK = """\
 apiVersion: gameday/v1
 name: quick
@@ -129,6 +141,27 @@ def test_a_project_that_knows_nothing_of_us_is_drilled(
     (drill,) = list_drills(shop.cwd)
     found = json.loads(drill.debrief("json").read_text())
     assert {each["how"] for each in found["injections"]} <= {"put-back", "taken-over"}
+
+
+def test_the_clock_of_a_shop_that_opted_in_is_wrong_for_a_while(
+    shop: Terminal, outside: Docker, base_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its base image, which preloads libfaketime into every program; nothing else of the shop is changed."""
+    made = outside.say("create", base_image, "true")
+    changes = [f"ENV {name}={value}" for name, value in engine.CLOCK_SET.items()]
+    words = (word for change in changes for word in ("--change", change))
+    outside.say("commit", *words, made, "gameday-test-clock")
+    outside.say("rm", made)
+    monkeypatch.setenv("SHOP_BASE", "gameday-test-clock")
+    (shop.cwd / "clock.yaml").write_text(CLOCK)
+    done = shop.gameday("run", "clock.yaml", "--seed", "1", timeout=180)
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (drill,) = list_drills(shop.cwd)
+    (injection,) = json.loads(drill.debrief("json").read_text())["injections"]
+    assert injection["took_effect"] is not None
+    assert injection["how"] == "put-back"
+    assert "the wall clock of api-" in drill.debrief("md").read_text()
 
 
 def test_what_people_do_with_docker_is_seen(shop: Terminal, outside: Docker) -> None:

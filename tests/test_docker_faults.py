@@ -29,9 +29,11 @@ from gameday.injectors.undo import (
     CreateContainer,
     Outcome,
     ProcessId,
+    RestoreClock,
     RestoreFile,
     StartSlot,
 )
+from tests.engine import CLOCK, CLOCK_SET
 from tests.namespaces import no_packet_queue
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -54,19 +56,48 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "container.stop": {"grace": "2s"},
     "file.corrupt": {"path": FILE},
     "file.deny": {"path": FILE},
+    "clock.skew": {"offset": "1h"},
 }
-ONLY_OURS = CreateContainer | RestoreFile | AllowFile
+ONLY_OURS = CreateContainer | RestoreFile | AllowFile | RestoreClock
 KINDS_HERE = [
     kind
     for kind in registry.known_kinds()
     if set(registry.fault_class(kind).needs) <= KINDS["docker"].parts
 ]
-OF_EACH_MAKE = {"process.kill", "cpu.burn", "net.latency", "container.remove", "file.corrupt"}
+OF_EACH_MAKE = {
+    *("process.kill", "cpu.burn", "net.latency", "container.remove", "file.corrupt"),
+    "clock.skew",
+}
 """Faults that are put back each in another way; `make acceptance` plays the others."""
 EVERY_KIND = [
     pytest.param(kind, marks=() if kind in OF_EACH_MAKE else pytest.mark.acceptance)
     for kind in KINDS_HERE
 ]
+
+
+CLOCK_PROGRAM = """
+import asyncio, select, threading, time
+
+async def never():
+    try:
+        await asyncio.wait_for(asyncio.Event().wait(), 0.05)
+    except asyncio.TimeoutError:
+        pass
+
+waits = (
+    lambda: time.sleep(0.05),
+    lambda: select.select([], [], [], 0.05),
+    lambda: threading.Event().wait(0.05),
+    lambda: asyncio.run(never()),
+)
+while True:
+    for number, wait in enumerate(waits):
+        begun = time.monotonic()
+        wait()
+        ended = time.monotonic()
+        print(time.time(), ended, number, ended - begun, flush=True)
+"""
+"""Tells the time, and how long it waited for a twentieth of a second, each time in another way."""
 
 
 def run(call: Callable[..., Awaitable[T]], *args: Any) -> T:
@@ -107,7 +138,14 @@ class Containers:
         assert done.returncode == 0, (words, done.stderr)
         return done.stdout.strip()
 
-    def start(self, service: str, number: int, *words: str, opted_in: bool = True) -> str:
+    def start(
+        self,
+        service: str,
+        number: int,
+        *words: str,
+        opted_in: bool = True,
+        command: tuple[str, ...] = (),
+    ) -> str:
         name = f"{self.network}-{service}-{number}"
         labels = [f"gameday.service={service}", self.mark, "gameday.data=/data"]
         if opted_in:
@@ -116,10 +154,18 @@ class Containers:
             *("run", "--detach", "--env", "HOST=0.0.0.0", "--name", name),
             *("--network", self.network, "--tmpfs", "/data:size=8m", *self.options),
             *(part for label in labels for part in ("--label", label)),
-            *(*words, self.image, *self.command),
+            *(*words, self.image, *(command or self.command)),
         )
         self.names.append(name)
         return name
+
+    def start_clock(
+        self, service: str = "clock", *words: str, program: str = CLOCK_PROGRAM, **other: str
+    ) -> str:
+        """A program that lets its clock be set; ``other`` variables, none where they are empty."""
+        given = {name: value for name, value in (CLOCK_SET | other).items() if value}
+        variables = (part for name in given for part in ("--env", f"{name}={given[name]}"))
+        return self.start(service, 1, *variables, *words, command=("python3", "-c", program))
 
     def __enter__(self) -> Containers:
         self.docker("network", "create", self.network)
@@ -157,6 +203,7 @@ def containers(
     docker: dict[str, str], base_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Containers]:
     with Containers(docker, base_image, tmp_path_factory.mktemp("docker")) as made:
+        made.start_clock()
         yield made
 
 
@@ -183,7 +230,7 @@ def attach(containers: Containers) -> DockerSandbox:
 def make(kind: str, **parameters: object) -> Fault:
     found = registry.fault_class(kind)
     # Without Compose, which of two backs it is depends on the other: only the front can be removed.
-    slot = "front-1" if kind == "container.remove" else "back-1"
+    slot = {"container.remove": "front-1", "clock.skew": "clock-1"}.get(kind, "back-1")
     target = {"link": "front->back-1"} if hits_links(found) else {"slot": slot}
     given = {"target": target} | PARAMETERS.get(kind, {}) | parameters
     return found.of(given)
@@ -193,7 +240,7 @@ def make(kind: str, **parameters: object) -> Fault:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_containers_obey(law: Law, kind: str, box: DockerSandbox, containers: Containers) -> None:
     before = containers.inspected()
-    run(law, Trial(box, make(kind), patience=30.0, places=(f"back-1:{FILE}",)))
+    run(law, Trial(box, make(kind), patience=30.0, places=(f"back-1:{FILE}", f"clock-1:{CLOCK}")))
     assert containers.inspected() == before
     assert not process.find_by_environment("GAMEDAY_SANDBOX", box.tag)
 

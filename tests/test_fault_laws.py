@@ -44,6 +44,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "memory.limit": {"size": "16MiB"},
     "file.corrupt": {"path": "/etc/hosts"},
     "file.deny": {"path": "/etc/hosts"},
+    "clock.skew": {"offset": "1h"},
 }
 
 
@@ -77,6 +78,7 @@ PARAMETERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "dns.fail": {"refused": st.booleans()},
     "cpu.limit": {"cpus": st.floats(0.01, 64)},
     "memory.limit": {"size": st.sampled_from(["4MiB", "1GiB", "1TiB"])},
+    "clock.skew": {"offset": st.sampled_from(["1h", "-5m", "+250ms", "-1.5s", "3650d"])},
     "container.stop": {"grace": st.sampled_from(["0s", "500ms", "1m"])},
 }
 
@@ -207,6 +209,13 @@ def test_an_empty_slot_is_no_target(kind: str) -> None:
         ("process.crashloop", {"uptime": 5}, "5 has no unit; write 5s or 5ms"),
         ("net.latency", {"delay": "1h"}, "1 h is outside 1 ms to 1 min"),
         ("net.latency", {"delay": "-1s"}, "negative"),
+        ("clock.skew", {"offset": "0"}, "at least 1 ms, forward or back"),
+        ("clock.skew", {"offset": "-0.5ms"}, "at least 1 ms, forward or back"),
+        ("clock.skew", {"offset": "3651d"}, "is outside -87600 h to 87600 h"),
+        ("clock.skew", {"offset": 5}, "5 has no unit; write 5s or 5ms"),
+        ("clock.skew", {"offset": -5}, "-5 has no unit; write -5s or -5ms"),
+        ("clock.skew", {"offset": "--5s"}, "negative"),
+        ("clock.skew", {"offset": "soon"}, "is not a duration"),
         ("net.latency", {"delay": float("nan")}, "a duration"),
         ("net.bandwidth", {"rate": "1bit/s"}, "1 bit/s is outside 1 kbit/s to 10 Gbit/s"),
         ("net.bandwidth", {"rate": "fast"}, "a rate"),

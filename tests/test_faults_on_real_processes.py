@@ -62,6 +62,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "memory.limit": {"size": "64MiB"},
     "file.corrupt": {"path": "/etc/hosts"},
     "file.deny": {"path": "/etc/hosts"},
+    "clock.skew": {"offset": "1h"},
 }
 
 

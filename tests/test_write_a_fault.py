@@ -107,4 +107,4 @@ def test_asking_what_there_is_imports_no_fault() -> None:
         "sys.exit('gameday.injectors.fault' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-    assert len(registry.known_kinds()) == 22
+    assert len(registry.known_kinds()) == 23

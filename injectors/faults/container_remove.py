@@ -29,6 +29,7 @@ class ContainerRemove(ProcessKill, kind="container.remove"):
         "dns.fail",
         "file.corrupt",
         "file.deny",
+        "clock.skew",
     )
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:

@@ -16,7 +16,7 @@ class FileCorrupt(Fault, kind="file.corrupt"):
     """Overwrite a few places of a container's file with noise, as a bad disk does."""
 
     needs = ("files",)
-    excludes = ("file.corrupt", "file.deny", "container.remove")
+    excludes = ("file.corrupt", "file.deny", "clock.skew", "container.remove")
     target: SlotTarget
     path: FilePath
     blocks: Annotated[

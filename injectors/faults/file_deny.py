@@ -13,7 +13,7 @@ class FileDeny(Fault, kind="file.deny"):
     """Let nobody in a container open a file, root included; what has it open goes on."""
 
     needs = ("files",)
-    excludes = ("file.deny", "file.corrupt", "container.remove")
+    excludes = ("file.deny", "file.corrupt", "clock.skew", "container.remove")
     target: SlotTarget
     path: FilePath
 

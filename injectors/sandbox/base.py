@@ -33,6 +33,7 @@ from gameday.injectors.undo import (
     RemoveToxic,
     ResolvePage,
     RestoreAffinity,
+    RestoreClock,
     RestoreFile,
     RestoreLimit,
     RunCommand,
@@ -61,8 +62,10 @@ __all__ = [
     "ProcessStatus",
     "Processes",
     "Sandbox",
+    "Skew",
     "Slot",
     "Toxic",
+    "WallClock",
     "carries",
     "label_words",
     "labels_of",
@@ -360,6 +363,38 @@ class Files(Protocol):
         ...
 
 
+class WallClock(Protocol):
+    """The part ``clock``: the wall clock that a slot's programs see, where they let it be set."""
+
+    async def check(self, slot: str) -> str:
+        """The file that says how far off their clock is. Reads only.
+
+        Raises:
+            Unsupported: if it could not be set honestly, and what would have to be done.
+        """
+        ...
+
+    async def skew(self, slot: str, process: ProcessId | None, tag: str, *, offset: float) -> None:
+        """Keep what the file holds, then let the clock be off by so many seconds."""
+        ...
+
+    async def skewed(self, slot: str, tag: str) -> Skew:
+        """What is to be seen of it."""
+        ...
+
+
+class Skew(NamedTuple):
+    """How a slot's clock was set under a tag.
+
+    Attributes:
+        told: The offset is ours, and a program runs there that goes by it.
+        read: A program there has read it since.
+    """
+
+    told: bool
+    read: bool
+
+
 class Hands(Protocol):
     """The part ``hands``: what fixers do, from a terminal or scripted; each is a `Change` of theirs.
 
@@ -402,7 +437,8 @@ class Sandbox(abc.ABC):
     Attributes:
         ref: How to find it again.
         parts: What it can do: ``processes``, ``holds``, ``links``, ``packets``, ``cpu``, ``memory``, ``disk``,
-            ``limits``, ``networks``, ``containers``, ``files``, ``hands``, ``channels``; third parties may add their own.
+            ``limits``, ``networks``, ``containers``, ``files``, ``clock``, ``hands``, ``channels``; third parties may
+            add their own.
         drill: Id of the drill that uses it now; the first part of every tag.
     """
 
@@ -494,6 +530,12 @@ class Sandbox(abc.ABC):
         return part
 
     @property
+    def clock(self) -> WallClock:
+        """The part ``clock``."""
+        part: WallClock = self.part("clock")
+        return part
+
+    @property
     def hands(self) -> Hands:
         """The part ``hands``."""
         part: Hands = self.part("hands")
@@ -568,7 +610,9 @@ class Sandbox(abc.ABC):
                 # No command: a channel's address may be a secret, and only people see who was told.
                 page, channels = shlex.quote(step.page), ", ".join(step.channels)
                 return f"resolve the page {page} where it was sent ({channels})"
-            case CreateContainer() | ConnectNetwork() | RestoreFile() | AllowFile():
+            case (
+                CreateContainer() | ConnectNetwork() | RestoreFile() | AllowFile() | RestoreClock()
+            ):
                 # It alone knows how the container was made: a secret may be in that.
                 return "gameday recover"
             case TearDown():

@@ -33,7 +33,13 @@ from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import fake_steps
 from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.fake_parts import make_parts
-from gameday.injectors.sandbox.fake_state import FakeState, fingerprint, show_slot, show_toxics
+from gameday.injectors.sandbox.fake_state import (
+    CLOCK_FILE,
+    FakeState,
+    fingerprint,
+    show_slot,
+    show_toxics,
+)
 from gameday.injectors.undo import SandboxRef, Step, StepResult
 
 __all__ = ["FakeClock", "FakeSandbox"]
@@ -278,6 +284,7 @@ class FakeSandbox(Sandbox):
             held = state.slot(slot)
             if colon:
                 ours = [*held.corrupted.values(), *held.denied.values()]
+                ours += [CLOCK_FILE for _ in held.skewed]
                 return {"file": "as it was" if path not in ours else "not as it was"}
             return fingerprint(state, held)
 

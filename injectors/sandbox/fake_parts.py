@@ -8,8 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.sandbox.base import Limit, ProcessStatus, Toxic
+from gameday.injectors.sandbox.base import Limit, ProcessStatus, Skew, Toxic
 from gameday.injectors.sandbox.fake_state import (
+    CLOCK_FILE,
     NO_LIMIT,
     USED,
     FakeHelpers,
@@ -44,6 +45,7 @@ def make_parts(operation: Operation, clock: Callable[[], float]) -> dict[str, An
         "networks": FakeNetworks,
         "containers": FakeContainers,
         "files": FakeFiles,
+        "clock": FakeWallClock,
         "hands": FakeHands,
     }
     return {name: kind(operation, clock) for name, kind in kinds.items()}
@@ -205,6 +207,23 @@ class FakeFiles(_Part):
     async def denied(self, slot: str, tag: str) -> bool:
         async with self._operation("files.denied") as state:
             return tag in state.slot(slot).denied
+
+
+class FakeWallClock(_Part):
+    async def check(self, slot: str) -> str:
+        async with self._operation("clock.check") as state:
+            _filled(state, slot)
+            return CLOCK_FILE
+
+    async def skew(self, slot: str, process: ProcessId | None, tag: str, *, offset: float) -> None:
+        async with self._operation("clock.skew", writes=True) as state:
+            _very(state, slot, process).skewed[tag] = offset
+
+    async def skewed(self, slot: str, tag: str) -> Skew:
+        async with self._operation("clock.skewed") as state:
+            held = state.slot(slot)
+            told = tag in held.skewed and held.process is not None
+            return Skew(told, told)
 
 
 class FakeHands(_Part):

@@ -17,6 +17,7 @@ from gameday.injectors.undo import ProcessId
 
 __all__ = [
     "BOOT_ID",
+    "CLOCK_FILE",
     "NO_LIMIT",
     "USED",
     "FakeHelpers",
@@ -35,6 +36,8 @@ RESTART_DELAY = 0.5
 RESPONSE_BITS = 16_000.0
 """What crosses a link for one request; with a bandwidth toxic it takes time."""
 NO_LIMIT = "max"
+CLOCK_FILE = "/etc/clock"
+"""What says how far off the clock of a fake process is."""
 USED = 32 << 20
 """Bytes of memory that a fake process uses."""
 _BLOCK = 4096
@@ -64,6 +67,7 @@ class FakeSlot(msgspec.Struct):
         networks: The networks that it is in, and how.
         removed: The tag of the fault that removed it; its place is kept here.
         corrupted: Paths of files by the tag of the fault that corrupted them; ``denied``: that denied them.
+        skewed: How far off its wall clock is, by the tag of the fault that set it, in seconds.
     """
 
     name: str
@@ -85,6 +89,7 @@ class FakeSlot(msgspec.Struct):
     removed: str = ""
     corrupted: dict[str, str] = {}
     denied: dict[str, str] = {}
+    skewed: dict[str, float] = {}
 
 
 class FakeHelpers(msgspec.Struct):
@@ -300,6 +305,7 @@ class FakeState(msgspec.Struct):
             and not slot.limits
             and not slot.denied
             and not slot.corrupted
+            and not slot.skewed
             and bool(slot.networks)
             and not self.burners(slot)
             and self.free(slot) > _BLOCK

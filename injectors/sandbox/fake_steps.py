@@ -16,6 +16,7 @@ from gameday.injectors.undo import (
     RemoveToxic,
     ResolvePage,
     RestoreAffinity,
+    RestoreClock,
     RestoreFile,
     RestoreLimit,
     RunCommand,
@@ -45,6 +46,9 @@ def run(state: FakeState, step: Step, now: float) -> StepResult:
         case AllowFile(slot, _, _, tag):
             taken = state.slots.get(slot)
             return _done(taken is not None and taken.denied.pop(tag, None) is not None)
+        case RestoreClock(slot, _, _, tag):
+            taken = state.slots.get(slot)
+            return _done(taken is not None and taken.skewed.pop(tag, None) is not None)
         case CreateContainer():
             return _create(state, step, now)
         case SignalProcess() | RestoreAffinity() | RestoreLimit():

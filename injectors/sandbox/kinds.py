@@ -36,7 +36,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 _EVERY = frozenset({"processes", "holds", "links", "cpu", "memory", "disk", "hands"})
-_CONTAINERS = frozenset({"packets", "limits", "networks", "containers", "files"})
+_CONTAINERS = frozenset({"packets", "limits", "networks", "containers", "files", "clock"})
 _HERE = "gameday.injectors.sandbox"
 
 KINDS: dict[str, Kind] = {

@@ -35,7 +35,7 @@ from gameday.drills.folder import DrillFolder, list_drills
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.netns.namespace import Namespace
-from tests.engine import base_image, engine
+from tests.engine import CLOCK, base_image, engine
 from tests.test_docker_faults import Containers
 from tests.torture.kills import command
 
@@ -64,6 +64,7 @@ FAULTS = {
     "container.remove": "target: {slot: lone-1}",
     "file.corrupt": "target: {slot: back-1}, path: /etc/debian_version",
     "file.deny": "target: {slot: back-1}, path: /etc/debian_version",
+    "clock.skew": "target: {slot: clock-1}, offset: 1h",
 }
 ENDINGS = (
     "runner SIGKILL",
@@ -174,8 +175,11 @@ class Drill:
         pids = self.containers.docker(
             "inspect", "-f", "{{.State.Pid}}", *self.containers.names
         ).split()
+        clock = next(name for name in self.containers.names if "-clock-" in name)
+        look = f"ls -A {Path(CLOCK).parent}; stat -c '%a %u:%g %Y' {CLOCK}; cat {CLOCK}"
         return {
             "containers": self.containers.inspected(),
+            "clock": self.containers.docker("exec", clock, "sh", "-c", look),
             "rules": [
                 # An interface that is connected again has another number.
                 {
@@ -287,6 +291,7 @@ def play_all(seeds: range) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="gameday-torture-") as folder,
         Containers(where, base_image(where), Path(folder)) as containers,
     ):
+        containers.start_clock()
         containers.start("lone", 1)  # the only one of its service, so that it can be removed
         time.sleep(0.5)
         for seed in seeds:

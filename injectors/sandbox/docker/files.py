@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -35,7 +35,17 @@ from gameday.injectors.undo import AllowFile, Outcome, ProcessId, RestoreFile, S
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["Files", "allow", "fingerprint", "restore"]
+__all__ = [
+    "AtRest",
+    "Files",
+    "allow",
+    "fingerprint",
+    "open_folder",
+    "open_inside",
+    "read_at_rest",
+    "restore",
+    "write_at_rest",
+]
 
 T = TypeVar("T")
 
@@ -65,7 +75,7 @@ class Files(Part):
 
     async def check(self, slot: str, path: str) -> None:
         _, who = await self._filled(slot)
-        os.close(_open(who.pid, path, slot))
+        os.close(open_inside(who.pid, path, slot))
 
     async def corrupt(
         self, slot: str, process: ProcessId | None, path: str, tag: str, *, blocks: int
@@ -79,7 +89,7 @@ class Files(Part):
         if kept is None or container is None or container.process is None:
             return 0
         try:
-            fd = _open(container.process.pid, path, slot)
+            fd = open_inside(container.process.pid, path, slot)
         except (SandboxError, UsageError):
             return 0
         try:
@@ -113,7 +123,8 @@ async def fingerprint(container: Container | None, path: str) -> dict[str, str]:
     if container is None or container.process is None:
         return {"file": "its container does not run"}
     try:
-        fd = _open(container.process.pid, path, container.slot)
+        # A look leaves no trace: the time of the last access tells who read an offset (`clock`).
+        fd = open_inside(container.process.pid, path, container.slot, os.O_RDONLY | os.O_NOATIME)
     except (SandboxError, UsageError) as error:
         return {"file": error.message}
     with os.fdopen(fd, "rb") as file:
@@ -162,7 +173,7 @@ async def allow(step: AllowFile, box: DockerSandbox) -> StepResult:
 
 def _restore(step: RestoreFile, kept: _Kept, pid: int) -> StepResult:
     try:
-        fd = _open(pid, step.path, step.slot, os.O_RDWR)
+        fd = open_inside(pid, step.path, step.slot, os.O_RDWR)
     except UsageError:
         return StepResult(Outcome.TAKEN_OVER, f"somebody removed {step.path}")
     try:
@@ -183,19 +194,10 @@ async def _restore_at_rest(
     step: RestoreFile, kept: _Kept, container: Container, box: DockerSandbox
 ) -> StepResult:
     """The same where no process runs, through the engine; what was on a tmpfs has gone by then."""
-    try:
-        stream, _ = await box.engine.call("get_archive", container.id, step.path)
-    except SandboxError as error:
-        if "o such" in error.message or "ould not find" in error.message:
-            return StepResult(Outcome.NOTHING, "the file went with the container's processes")
-        raise
-    data = await anyio.to_thread.run_sync(lambda: b"".join(stream))
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        member = archive.next()
-        file = archive.extractfile(member) if member is not None else None
-        if member is None or file is None:
-            return StepResult(Outcome.TAKEN_OVER, f"{step.path} is no file any more")
-        content = bytearray(file.read())
+    found = await read_at_rest(step.path, container, box)
+    if isinstance(found, StepResult):
+        return found
+    content = bytearray(found.content)
     count = written = 0
     for at, old in _places(kept):
         now = bytes(content[at : at + len(old)])
@@ -205,12 +207,43 @@ async def _restore_at_rest(
         elif now != old:
             written += 1
     if count:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.addfile(member, io.BytesIO(bytes(content)))
-        folder = str(Path(step.path).parent)
-        await box.engine.call("put_archive", container.id, folder, packed.getvalue())
+        await write_at_rest(step.path, found, bytes(content), container, box)
     return _told(step.path, count, written)
+
+
+class AtRest(NamedTuple):
+    """A file of a container in which no process runs: what an archive says of it, and its content."""
+
+    member: tarfile.TarInfo
+    content: bytes
+
+
+async def read_at_rest(path: str, container: Container, box: DockerSandbox) -> AtRest | StepResult:
+    """The file, through the engine; how an undo ends there if it is none any more."""
+    try:
+        stream, _ = await box.engine.call("get_archive", container.id, path)
+    except SandboxError as error:
+        if "o such" in error.message or "ould not find" in error.message:
+            return StepResult(Outcome.NOTHING, "the file went with the container's processes")
+        raise
+    data = await anyio.to_thread.run_sync(lambda: b"".join(stream))
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        member = archive.next()
+        file = archive.extractfile(member) if member is not None and member.isfile() else None
+        if member is None or file is None:
+            return StepResult(Outcome.TAKEN_OVER, f"{path} is no file any more")
+        return AtRest(member, file.read())
+
+
+async def write_at_rest(
+    path: str, found: AtRest, content: bytes, container: Container, box: DockerSandbox
+) -> None:
+    """Give the file another content, through the engine; nothing else of it changes."""
+    found.member.size = len(content)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(found.member, io.BytesIO(content))
+    await box.engine.call("put_archive", container.id, str(Path(path).parent), packed.getvalue())
 
 
 def _told(path: str, count: int, written: int) -> StepResult:
@@ -225,7 +258,7 @@ def _told(path: str, count: int, written: int) -> StepResult:
 
 
 def _corrupt(pid: int, slot: str, path: str, tag: str, blocks: int, box: DockerSandbox) -> None:
-    fd = _open(pid, path, slot, os.O_RDWR)
+    fd = open_inside(pid, path, slot, os.O_RDWR)
     try:
         size = os.fstat(fd).st_size
         if not size:
@@ -269,21 +302,39 @@ def _call(number: int, *given: object) -> int:
     return result
 
 
-def _open(pid: int, path: str, slot: str, flags: int = os.O_RDONLY) -> int:
+def open_inside(pid: int, path: str, slot: str, flags: int = os.O_RDONLY) -> int:
     """Open a file of a container as its own processes see it; links lead nowhere else.
 
     Raises:
         UsageError: if there is none, or it is no plain file.
         SandboxError: if it cannot be opened.
     """
+    fd = _open(pid, path, slot, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"{path} of {slot} is no plain file", hint="Give the path of a file.")
+    return fd
+
+
+def open_folder(pid: int, path: str, slot: str) -> int:
+    """Open a folder of a container in the same way, to reach what lies in it.
+
+    Raises:
+        UsageError: if there is none.
+        SandboxError: if it cannot be opened.
+    """
+    return _open(pid, path, slot, os.O_PATH | os.O_DIRECTORY)
+
+
+def _open(pid: int, path: str, slot: str, flags: int) -> int:
     try:
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         raise SandboxError(f"the processes of {slot} have ended") from None
-    how = _How(flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0, _RESOLVE)
-    name = ctypes.c_char_p(path.lstrip("/").encode())
+    how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    name = ctypes.c_char_p(path.lstrip("/").encode() or b".")
     try:
-        fd = _call(
+        return _call(
             _OPENAT2,
             ctypes.c_int(root),
             name,
@@ -298,10 +349,6 @@ def _open(pid: int, path: str, slot: str, flags: int = os.O_RDONLY) -> int:
         raise SandboxError(f"{path} of {slot} cannot be opened: {error.strerror}") from None
     finally:
         os.close(root)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise UsageError(f"{path} of {slot} is no plain file", hint="Give the path of a file.")
-    return fd
 
 
 def _in_mounts(pid: int, act: Callable[[], T]) -> T:

@@ -33,15 +33,17 @@ __all__ = [
     "holds_on",
     "make_parts",
     "memory_files",
+    "tmpfs_devices",
 ]
 
-HOST_PARTS = ("cpu", "memory", "disk", "limits", "files")
+HOST_PARTS = ("cpu", "memory", "disk", "limits", "files", "clock")
 """Parts that act on processes of the engine's machine, and there alone."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def make_parts(box: DockerSandbox) -> dict[str, Any]:
     """Every part, by name."""
+    from gameday.injectors.sandbox.docker.clock import Clock
     from gameday.injectors.sandbox.docker.files import Files
     from gameday.injectors.sandbox.docker.hands import Hands
     from gameday.injectors.sandbox.docker.limits import Limits
@@ -62,6 +64,7 @@ def make_parts(box: DockerSandbox) -> dict[str, Any]:
         "networks": Networks(box),
         "containers": Whole(box),
         "files": Files(box),
+        "clock": Clock(box),
         "hands": Hands(box),
     }
 
@@ -263,7 +266,7 @@ def data_folder(container: Container, who: ProcessId) -> Iterator[Path]:
         )
     folder = _open_inside(who.pid, path)
     try:
-        if os.fstat(folder).st_dev not in _tmpfs(who.pid):
+        if os.fstat(folder).st_dev not in tmpfs_devices(who.pid):
             raise Unsupported(
                 f"{path} of {container.slot} lies on this machine's own disk",
                 hint="Only a tmpfs with a size is filled: mount one there.",
@@ -287,7 +290,7 @@ def _open_inside(pid: int, path: str) -> int:
     return found
 
 
-def _tmpfs(pid: int) -> set[int]:
+def tmpfs_devices(pid: int) -> set[int]:
     """The devices of a process's tmpfs mounts (proc(5), mountinfo)."""
     found = set()
     for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():

@@ -25,6 +25,9 @@ RestoreFile
     Our noise is in the file: ``put-back``; somebody has written there: ``taken-over``; else ``nothing``.
 AllowFile
     The cover is there: ``put-back``; it went with the processes: ``nothing``.
+RestoreClock
+    The file holds our offset: ``put-back``; what it held before, or we never wrote: ``nothing``; anything
+    else: ``taken-over``.
 TearDown
     A project that was brought up for the sandbox is removed: ``put-back``; else ``nothing``.
 """
@@ -39,7 +42,15 @@ import anyio.to_thread
 
 from gameday.injectors.errors import SandboxError, Unsupported
 from gameday.injectors.sandbox import disk, process
-from gameday.injectors.sandbox.docker import files, links, neighbours, networks, teardown, whole
+from gameday.injectors.sandbox.docker import (
+    clock,
+    files,
+    links,
+    neighbours,
+    networks,
+    teardown,
+    whole,
+)
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
@@ -54,6 +65,7 @@ from gameday.injectors.undo import (
     ProcessId,
     RemoveToxic,
     RestoreAffinity,
+    RestoreClock,
     RestoreFile,
     RestoreLimit,
     SignalProcess,
@@ -103,6 +115,8 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             return await files.restore(step, box)
         case AllowFile():
             return await files.allow(step, box)
+        case RestoreClock():
+            return await clock.restore(step, box)
         case CreateContainer():
             return await whole.create(step, box)
         case RemoveToxic(link, tag):
