@@ -63,7 +63,9 @@ def spoken(said: ev.Said) -> str:
 
 def changed(change: ev.SandboxChanged) -> str:
     """What changed in the sandbox, and by whom: ``fixer restarted api-2``."""
-    what = _CHANGED.get(change.action, change.action + " {}").format(change.slot or "the sandbox")
+    what = _CHANGED.get(change.action, change.action + " {}").replace(
+        "{}", change.slot or "the sandbox"
+    )
     detail = f": {change.detail}" if change.detail else ""
     if change.action in ("started", "exited", "health"):
         by = f" (by {change.by})" if change.by else ""

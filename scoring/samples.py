@@ -348,7 +348,8 @@ def _onset(
     first = run.first.sample
     index = bisect_left(sent, first.sent) - 1
     low = good[index].sent if index >= 0 else first.sent - track.sli.every
-    first = bad[min(bisect_right(bad, low, key=attrgetter("sent")), len(bad) - 1)]
+    after = bisect_right(bad, low, key=attrgetter("sent"))
+    first = bad[after] if after < len(bad) else first
     high = min(first.sent + track.q, max(first.done, first.sent))
     return Instant(low, max(low, high), track.name)
 

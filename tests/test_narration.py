@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gameday.injectors.fault import Injection
@@ -64,6 +64,7 @@ def test_every_kind_is_told(kind: type[events.Event]) -> None:
         st.tuples(st.sampled_from(KINDS), st.text(max_size=40), st.floats(0, 1e6)), max_size=12
     )
 )
+@example([(events.SandboxChanged, "{", 0.0)])
 @settings(max_examples=150, deadline=None)
 def test_no_order_of_events_and_no_text_makes_it_stumble(
     drawn: list[tuple[type[events.Event], str, float]],

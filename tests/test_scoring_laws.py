@@ -6,7 +6,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gameday.injectors.fault import Injection
@@ -152,6 +152,9 @@ def test_any_events_give_a_score(events: list[ev.Event]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(any_event(), max_size=12), st.floats(0, 65))
+@example(
+    [ev.Sample(at=0, sli="availability", due=2, sent=2, done=0, good=False)], 1.0
+)  # of the future
 def test_a_drill_with_anything_thrown_in_and_cut_off_anywhere_gives_a_score(
     events: list[ev.Event], cut: float
 ) -> None:
