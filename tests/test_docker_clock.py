@@ -71,6 +71,7 @@ def injected(trial: Trial) -> Injection:
 
 
 @pytest.mark.alone
+@pytest.mark.short_form("-5m--300.0")
 @pytest.mark.parametrize(("offset", "seconds"), [("1h", 3600.0), ("-5m", -300.0), ("+250ms", 0.25)])
 def test_a_running_program_sees_the_wrong_time_and_no_other_clock_jumps(
     offset: str, seconds: float, box: DockerSandbox, containers: Containers
@@ -124,6 +125,7 @@ def test_it_is_not_in_force_before_a_program_looks(
         containers.docker("rm", "--force", containers.names.pop())
 
 
+@pytest.mark.short_form("exec-taken-over0", "kill-put-back")
 @pytest.mark.parametrize(
     ("since", "outcome"),
     [
@@ -166,6 +168,11 @@ def test_a_clock_is_set_right_whatever_became_of_it(
             containers.docker("rm", "--force", clock)
 
 
+@pytest.mark.short_form(
+    "--no program of odd-1 has libfaketime loaded",
+    "--breaks its sleep: up to 0.9.10, absolute sleeps end with EINVAL",
+    "--lies where all is read-only",
+)
 @pytest.mark.parametrize(
     ("other", "words", "says"),
     [
@@ -194,6 +201,7 @@ def test_a_clock_is_set_right_whatever_became_of_it(
         ({}, ("--volume", f"{{v}}/clock:{CLOCK}"), "lies on a volume"),
         ({"FAKETIME_TIMESTAMP_FILE": "/v/late"}, ("--volume", "{v}:/v"), "how far off its clock"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_done_honestly_is_refused(
     other: dict[str, str],
