@@ -19,7 +19,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.fake import FakeSandbox
 from gameday.scoring import events
 from tests.simulation import MemoryJournal, MemoryUndo, _Prober, scenario
-from tests.test_local_sandbox import sandbox, small
+from tests.small_sandbox import sandbox, small
 
 pytestmark = pytest.mark.sandbox
 

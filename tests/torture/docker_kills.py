@@ -37,7 +37,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from tests.engine import CLOCK, base_image, engine
 from tests.test_docker_faults import Containers
-from tests.torture.kills import command
+from tests.torture.machine import command
 
 PROMISED = 2.0
 PATIENCE = 40.0
