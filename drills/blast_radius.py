@@ -19,11 +19,13 @@ class Reach(msgspec.Struct, frozen=True):
     """What a sandbox has that can be hit: the group of each target.
 
     Slots are grouped by service, links by the services at their ends (``gateway->api``).
-    ``out`` are slots that somebody stopped or drained, and the links from and to them.
+    ``out`` are slots that somebody stopped or drained, and the links from and to them;
+    ``protected`` are slots that say of themselves that they are never a target.
     """
 
     groups: Mapping[str, str]
     out: frozenset[str] = frozenset()
+    protected: frozenset[str] = frozenset()
 
     def group(self, target: str) -> str:
         """The group of a target; a target that is unknown is a group of its own."""
@@ -44,7 +46,8 @@ async def reach_of(box: Sandbox) -> Reach:
     }
     idle = {slot.name for slot in listed if slot.state == "stopped" or slot.drained}
     idle |= {link.name for link in ways if not idle.isdisjoint((link.source, link.target))}
-    return Reach(slots | links, frozenset(idle))
+    protected = frozenset(slot.name for slot in listed if slot.protected)
+    return Reach(slots | links, frozenset(idle), protected)
 
 
 class BlastRadius(msgspec.Struct, frozen=True):
@@ -91,18 +94,19 @@ class BlastRadius(msgspec.Struct, frozen=True):
             self._check_protected(each, reach)
             beside = [other for other in others if other.at <= each.at < other.until]
             together = [*hit, *beside]
-            there = Reach(reach.groups, reach.out - {p.injection.target for p in together})
+            hit_now = {p.injection.target for p in together}
+            there = msgspec.structs.replace(reach, out=reach.out - hit_now)
             groups = {reach.group(p.injection.target) for p in hit}
             self._check_together(together, there, groups)
 
     def _check_protected(self, each: Planned, reach: Reach) -> None:
         target = each.injection.target
         for name in (target, reach.group(target)):
-            if name in self.protected:
+            if name in self.protected or name in reach.protected:
                 raise Refused(
                     f"{each.injection.fault} would hit {target}, and {name} is protected",
                     hint="Aim elsewhere; what is protected stands in the scenario's blast_radius "
-                    "and in the sandbox's declaration.",
+                    "and in the sandbox's declaration, or in labels of its containers.",
                 )
 
     def _check_together(

@@ -6,6 +6,7 @@ import abc
 from random import Random
 from typing import ClassVar
 
+from gameday.injectors.errors import Refused
 from gameday.injectors.fault import Evidence, Fault, Injection, SlotTarget
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import RestoreLimit, StartSlot
@@ -35,10 +36,19 @@ class LimitFault(Fault):
         """An amount for people."""
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
-        """Note the limit that the slot has now; undo gives it back, and starts what it ended."""
+        """Note the limit that the slot has now; undo gives it back, and starts what it ended.
+
+        Raises:
+            Refused: if it may have no more as it is.
+        """
         plan = []
         for aim in await self.aim(box, rng):
             now = await box.limits.limit(aim.slot, self.resource)
+            if now.amount <= self.amount():
+                raise Refused(
+                    f"{aim.slot} may use no more than {type(self).show(now.amount)} as it is",
+                    hint=f"Give {type(self).kind} less than that: it lowers the limit.",
+                )
             steps = (
                 RestoreLimit(aim.slot, aim.process, now.path, now.value),
                 StartSlot(aim.slot, aim.process),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gameday.injectors.sandbox.docker.containers import links_of, numbered, read_container
+from gameday.injectors.sandbox.docker.engine import Engine, EngineSilent
+from gameday.injectors.sandbox.docker.files import read_at_rest
 
 
 def inspected(name: str, *, pid: int = 0, **labels: str) -> dict[str, Any]:
@@ -118,3 +121,13 @@ def test_states_are_the_words_of_slots(status: str, paused: bool, state: str) ->
     made["State"] |= {"Status": status, "Paused": paused}
     assert read(made)[0].state == state
     assert read(made)[0].started == pytest.approx(1767225600.123456789)
+
+
+@pytest.mark.anyio
+async def test_a_file_on_an_engine_that_is_gone_did_not_go_with_its_container() -> None:
+    """Both are told as something that is not there; only one of them ends an undo."""
+    engine = Engine({"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    (container,) = read(inspected("api-1"))
+    box: Any = SimpleNamespace(engine=engine)
+    with pytest.raises(EngineSilent, match="No such file or directory"):
+        await read_at_rest("/etc/clock", container, box)

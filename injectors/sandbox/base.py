@@ -85,6 +85,7 @@ class Slot(msgspec.Struct, frozen=True):
         drained: True if links no longer lead to it.
         since: CLOCK_MONOTONIC of the last start, seconds.
         labels: What it can be aimed at by beside its names (`labels_of`).
+        protected: It says of itself that it is never a target.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Slot(msgspec.Struct, frozen=True):
     owner: str = ""
     tier: str = ""
     labels: dict[str, str] = {}
+    protected: bool = False
 
 
 def labels_of(own: Mapping[str, str], *, owner: str, tier: str) -> dict[str, str]:

@@ -98,6 +98,7 @@ class Container(msgspec.Struct, frozen=True):
             owner=owner,
             tier=tier,
             labels=labels_of(self.labels, owner=owner, tier=tier),
+            protected=self.labels.get("gameday.protected") == "true",
         )
 
 

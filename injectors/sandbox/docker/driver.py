@@ -400,8 +400,8 @@ class DockerSandbox(Sandbox):
 
     def did(self, slot: str, action: str, at: float) -> bool:
         """Whether it was us, or somebody through us, who did that with a slot just then."""
-        if parts.holds_on(slot, self.tag):
-            return True  # our helper kills and starts it
+        if parts.is_restarted(slot, self.tag):
+            return True
         same = _SAME.get(action, (action,))
         return any(
             one == slot and what in same and abs(when - at) < _OURS_FOR + undone

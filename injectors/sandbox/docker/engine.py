@@ -99,12 +99,34 @@ class Engine:
             raise
         return found
 
+    async def fetch(self, container: str, path: str) -> bytes:
+        """A file or folder of a container, running or not, as a tar archive.
+
+        Raises:
+            EngineSilent, SandboxError: as `call` does.
+        """
+        call = partial(self._done, _fetch, container, path)
+        try:
+            with anyio.fail_after(WITHIN):
+                data: bytes = await self._in_thread(call)
+        except TimeoutError:
+            raise self._silent(f"no answer within {WITHIN:g} s") from None
+        return data
+
     def close(self) -> None:
         """Let go of its connections; harmless to repeat."""
         if "_client" in vars(self):
             self._client.close()
 
     def _call(self, method: str, whole: bool, *given: Any, **options: Any) -> Any:
+        def act(client: APIClient) -> Any:
+            found = getattr(client, method)(*given, **options)
+            return list(found) if whole else found
+
+        return self._done(act)
+
+    def _done(self, act: Callable[..., Any], *given: Any) -> Any:
+        """What comes of acting on the SDK's client, in our errors."""
         self._look_for_socket()
         import docker.errors
         import requests.exceptions
@@ -120,8 +142,7 @@ class Engine:
             OSError,
         )
         try:
-            found = getattr(self._client, method)(*given, **options)
-            return list(found) if whole else found
+            return act(self._client, *given)
         except docker.errors.APIError as error:
             raise SandboxError(f"Docker says: {error.explanation or error}") from None
         except docker.errors.DockerException as error:
@@ -160,6 +181,11 @@ class Engine:
         if self._limit is None:  # it belongs to the event loop that runs now
             self._limit = anyio.CapacityLimiter(_SSH_POOL if self._by_ssh else POOL)
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limit)
+
+
+def _fetch(client: APIClient, container: str, path: str) -> bytes:
+    stream, _ = client.get_archive(container, path)
+    return b"".join(stream)
 
 
 def open_client(where: Mapping[str, str], *, within: int) -> APIClient:

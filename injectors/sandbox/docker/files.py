@@ -28,6 +28,7 @@ import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.engine import EngineSilent
 from gameday.injectors.sandbox.docker.keeping import keep, kept_path, read_kept
 from gameday.injectors.sandbox.docker.parts import Part
 from gameday.injectors.undo import AllowFile, Outcome, ProcessId, RestoreFile, StepResult
@@ -221,12 +222,13 @@ class AtRest(NamedTuple):
 async def read_at_rest(path: str, container: Container, box: DockerSandbox) -> AtRest | StepResult:
     """The file, through the engine; how an undo ends there if it is none any more."""
     try:
-        stream, _ = await box.engine.call("get_archive", container.id, path)
+        data = await box.engine.fetch(container.id, path)
+    except EngineSilent:
+        raise
     except SandboxError as error:
         if "o such" in error.message or "ould not find" in error.message:
             return StepResult(Outcome.NOTHING, "the file went with the container's processes")
         raise
-    data = await anyio.to_thread.run_sync(lambda: b"".join(stream))
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         member = archive.next()
         file = archive.extractfile(member) if member is not None and member.isfile() else None

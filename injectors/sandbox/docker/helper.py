@@ -26,8 +26,10 @@ from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.owners import Owners
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["Beat", "Burn", "Crash", "Order", "start_helper"]
+__all__ = ["RESTARTS", "Beat", "Burn", "Crash", "Order", "start_helper"]
 
+RESTARTS = "GAMEDAY_RESTARTS"
+"""The variable that names the slot whose container a helper ends and starts."""
 _BEAT = 2.0
 _SEEN_WITHIN = 2.0
 _PROGRAM = "while True: pass"
@@ -79,6 +81,7 @@ def start_helper(
         SandboxError: if it does not start.
     """
     marks = {"GAMEDAY_HELPER": tag, "GAMEDAY_SLOT": slot, "GAMEDAY_SANDBOX": sandbox}
+    marks |= {RESTARTS: slot} if isinstance(order, Crash) else {}
     job = msgspec.json.encode(_Job(order, list(owners))).decode()
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", __name__, job],

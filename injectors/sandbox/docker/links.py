@@ -39,7 +39,10 @@ class Links:
 
     async def toxics(self, link: str) -> tuple[Toxic, ...]:
         """What is in force on a link, or on a slot as a whole, as the kernel reports it."""
-        source, target = await _ends(link, self._box)
+        try:
+            source, target = await _ends(link, self._box)
+        except UsageError:  # somebody removed a container, and what was in its network
+            return ()
         if source.process is None:
             return ()
         found = await self._box.network(source, source.process).toxics()

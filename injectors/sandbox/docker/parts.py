@@ -19,7 +19,7 @@ from gameday.injectors.sandbox import disk, process
 from gameday.injectors.sandbox.base import ProcessStatus
 from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.docker.containers import Container
-from gameday.injectors.sandbox.docker.helper import Burn, Crash, start_helper
+from gameday.injectors.sandbox.docker.helper import RESTARTS, Burn, Crash, start_helper
 from gameday.injectors.undo import ProcessId
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "control_group",
     "data_folder",
     "holds_on",
+    "is_restarted",
     "make_parts",
     "memory_files",
     "tmpfs_devices",
@@ -71,7 +72,16 @@ def make_parts(box: DockerSandbox) -> dict[str, Any]:
 
 def holds_on(slot: str, sandbox: str) -> tuple[str, ...]:
     """The tags of the helpers that keep a slot's container from staying up, or starve it."""
-    found = process.find_by_environment("GAMEDAY_SLOT", slot)
+    return _tags("GAMEDAY_SLOT", slot, sandbox)
+
+
+def is_restarted(slot: str, sandbox: str) -> bool:
+    """Whether a helper keeps ending and starting a slot's container."""
+    return bool(_tags(RESTARTS, slot, sandbox))
+
+
+def _tags(variable: str, slot: str, sandbox: str) -> tuple[str, ...]:
+    found = process.find_by_environment(variable, slot)
     marks = (process.variables(who, "GAMEDAY_SANDBOX", "GAMEDAY_HELPER") for who in found)
     return tuple(sorted({tag for where, tag in marks if tag and where == sandbox}))
 

@@ -15,7 +15,7 @@ ClearHold
 RestoreAffinity, RestoreLimit
     As on a local sandbox; a limit is that of the container's control group.
 RemoveToxic, EndHelpers, DeleteFile
-    It was there: ``put-back``; else ``nothing``.
+    It was there: ``put-back``; else ``nothing``; the container that it was in is gone: ``taken-over``.
 ConnectNetwork
     It is not in the network: ``put-back``; it is: ``nothing``; the container is gone: ``taken-over``.
 CreateContainer
@@ -121,6 +121,8 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             return await whole.create(step, box)
         case RemoveToxic(link, tag):
             found = await links.clear(link, tag, box)
+            if not found and await box.find(link.partition("->")[0]) is None:
+                return StepResult(Outcome.TAKEN_OVER, "somebody removed the container")
             return was_there(found, "it was taken off the link", "nothing of ours was on it")
     raise SandboxError(f"a Docker sandbox cannot undo {type(step).__name__}")
 

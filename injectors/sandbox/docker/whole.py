@@ -56,8 +56,8 @@ class Whole(Part):
             for one in await self._box.list_containers()
             if one.service == container.service and one.id != container.id
         ]
-        why = _why_not_again(container, others, self._box)
-        if why:
+        if not container.is_numbered and others:
+            why = "which of its service's replicas it is depends on the others' names"
             raise Unsupported(f"{slot} could not be made again: {why}", hint="Try process.kill.")
 
     async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
@@ -136,14 +136,6 @@ def _endpoint(how: Connection) -> dict[str, Any]:
         "DriverOpts": how.driver_opt or None,
         "IPAMConfig": {name: value for name, value in fixed.items() if value} or None,
     }
-
-
-def _why_not_again(container: Container, others: list[Container], box: DockerSandbox) -> str:
-    if box.deeds.beside("containers") is None:
-        return "there is no folder in which to keep what it was made of"
-    if not container.is_numbered and others:
-        return "which of its service's replicas it is depends on the others' names"
-    return ""
 
 
 def _keep(container: Container, path: Path) -> None:

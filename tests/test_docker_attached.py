@@ -1,0 +1,129 @@
+"""Drills on containers that run already, by the command line: what is refused, and what people do meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gameday.scoring import events
+from tests.commands import Terminal, no_traceback
+from tests.own_engine import port
+from tests.test_docker_faults import Containers
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+__all__ = ["port"]
+
+SCENARIO = """\
+apiVersion: gameday/v1
+name: attached
+title: Containers that ran before
+duration: {duration}
+stabilise: 200ms
+sandbox: {{kind: docker, label: {label}}}
+slis:
+  up: {{address: "127.0.0.1:{port}", path: /, every: 100ms, over: 500ms}}
+steady_state: {{up: ">= 1%"}}
+faults:
+  - {{at: 200ms, inject: {fault}}}
+"""
+
+
+@pytest.fixture
+def containers(
+    docker: dict[str, str],
+    base_image: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Containers]:
+    for name, value in docker.items():
+        monkeypatch.setenv(name, value)
+    with Containers(docker, base_image, tmp_path_factory.mktemp("docker")) as made:
+        yield made
+
+
+class Scene:
+    """A terminal, and a scenario on the containers."""
+
+    def __init__(self, terminal: Terminal, containers: Containers, port: int) -> None:
+        self.terminal, self.containers, self._port = terminal, containers, port
+
+    def write(self, fault: str, duration: str = "3s") -> None:
+        text = SCENARIO.format(
+            duration=duration, label=self.containers.mark, port=self._port, fault=fault
+        )
+        (self.terminal.cwd / "s.yaml").write_text(text)
+
+    def refused(self, fault: str) -> str:
+        """What a plan that is refused says."""
+        self.write(fault)
+        done = self.terminal.gameday("run", "s.yaml", "--dry-run")
+        no_traceback(done.stdout, done.stderr)
+        assert done.returncode == 6, done.stdout + done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def scene(terminal: Terminal, containers: Containers, port: int) -> Scene:
+    return Scene(terminal, containers, port)
+
+
+def test_what_says_that_it_is_protected_is_never_hit(scene: Scene) -> None:
+    scene.containers.start("back", 3, "--label", "gameday.protected=true")
+    scene.containers.start("guarded", 1, "--label", "gameday.protected=true")
+    said = scene.refused("process.kill, target: {service: guarded}")
+    assert "would hit guarded-1, and guarded-1 is protected" in said
+    assert "back-3 is protected" in scene.refused("process.kill, target: {service: back, count: 3}")
+    scene.write("process.kill, target: {slot: back-1}")
+    scene.terminal.say("run", "s.yaml", "--dry-run")
+
+
+def test_a_limit_that_is_lower_already_is_not_raised(scene: Scene) -> None:
+    back = scene.containers.names[1]
+    scene.containers.docker("update", "--memory=64m", "--memory-swap=128m", "--cpus=0.5", back)
+    said = scene.refused("memory.limit, target: {slot: back-1}, size: 128MiB")
+    assert "back-1 may use no more than 64 MiB of memory as it is" in said
+    said = scene.refused("cpu.limit, target: {slot: back-1}, cpus: 1.5")
+    assert "back-1 may use no more than 0.5" in said
+    scene.write("memory.limit, target: {slot: back-1}, size: 32MiB")
+    scene.terminal.say("run", "s.yaml", "--dry-run")
+
+
+def test_a_container_that_ran_before_is_removed_and_made_again(scene: Scene) -> None:
+    front = scene.containers.names[0]
+    was = scene.containers.docker("inspect", "--format", "{{.Id}}", front)
+    scene.write("container.remove, target: {slot: front-1}, lasts: 1s")
+    scene.terminal.say("run", "s.yaml", "--dry-run")
+    assert scene.containers.docker("inspect", "--format", "{{.Id}}", front) == was
+    run = scene.terminal.start("s.yaml")
+    assert run.wait() in (0, 1), run.said()
+    (undone,) = run.of(events.InjectionUndone)
+    assert undone.outcome == "put-back"
+    now = scene.containers.docker("inspect", "--format", "{{.Id}} {{.State.Running}}", front)
+    assert now.split()[0] != was
+    assert now.split()[1] == "true"
+
+
+@pytest.mark.parametrize(("end", "outcome"), [("front", "taken-over"), ("back", "put-back")])
+def test_a_link_of_which_an_end_was_removed_has_a_safe_end(
+    end: str, outcome: str, scene: Scene
+) -> None:
+    scene.write("net.latency, target: {link: front->back-1}, delay: 50ms", "4s")
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    name = next(name for name in scene.containers.names if name.endswith(f"{end}-1"))
+    scene.containers.docker("rm", "--force", name)
+    scene.containers.names.remove(name)
+    assert run.wait() in (0, 1), run.said()
+    (undone,) = run.of(events.InjectionUndone)
+    assert undone.outcome == outcome
+    assert "could not be put back" not in run.said()
+
+
+def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:
+    scene.write("cpu.burn, target: {slot: back-1}", "6s")
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    scene.containers.docker("restart", "--time", "0", scene.containers.names[1])
+    assert run.wait() in (0, 1), run.said()
+    assert [e for e in run.of(events.SandboxChanged) if e.action == "restart" and e.by == "fixer"]
