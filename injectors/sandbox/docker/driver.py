@@ -5,6 +5,7 @@ Light to import: the SDK comes with the first call to the engine.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -66,6 +67,8 @@ _PORT = "GAMEDAY_PORT"
 """The variable by which a Compose file can publish a port that is free here, and stays."""
 _NAMELESS = re.compile("[0-9a-f]{64}")
 """What the engine calls a volume that nobody named."""
+_MAY_HOLD_SECRETS = frozenset({"Cmd", "Entrypoint", "Healthcheck", "LogConfig"})
+"""Parts of a configuration into which passwords and tokens get written."""
 _STARTS_WITHIN = 45.0
 """Seconds between a restart that is noted and the start of the new process: the old one has to end."""
 _SAME = {"start": ("restart", "start"), "kill": ("stop", "restart", "kill")}
@@ -324,7 +327,8 @@ class DockerSandbox(Sandbox):
             return {"container": "none"}
         return {
             "state": container.state,
-            **_each(container.inspected["Config"], "configuration", "Hostname", "Image"),
+            **_each(_config(container), "configuration"),
+            **_environment(container),
             **_each(_host_config(container), "host configuration"),
             "networks": _show(_networks(container)),
             "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
@@ -595,9 +599,36 @@ def _nameless(network: Mapping[str, str]) -> dict[str, str]:
     return kept | {"tc": _show(others)}
 
 
+def _config(container: Container) -> dict[str, Any]:
+    """Without identity and environment."""
+    config = _told(container.inspected["Config"])
+    return {key: of for key, of in config.items() if key not in ("Hostname", "Image", "Env")}
+
+
+def _environment(container: Container) -> dict[str, str]:
+    """The names of the variables; of their values a digest of all, as secrets may be among them."""
+    variables = sorted(container.inspected["Config"].get("Env") or ())
+    if not variables:
+        return {}
+    names = [variable.partition("=")[0] for variable in variables]
+    return {"environment": _show(names), "values of the environment": _digest(variables)}
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With a digest for what may hold a secret: fingerprints are recorded and shown."""
+    return {
+        key: _digest(value) if value and key in _MAY_HOLD_SECRETS else value
+        for key, value in config.items()
+    }
+
+
+def _digest(value: object) -> str:
+    return f"sha256 {hashlib.sha256(_show(value).encode()).hexdigest()}"
+
+
 def _host_config(container: Container) -> dict[str, Any]:
     """Without volumes that have no name: a container that is made again must name them."""
-    host = dict(container.inspected["HostConfig"])
+    host = _told(container.inspected["HostConfig"])
     nameless = {
         mount["Name"]
         for mount in container.inspected.get("Mounts") or ()
