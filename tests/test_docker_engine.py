@@ -69,6 +69,7 @@ def test_a_container_that_vanishes_is_taken_over(
     assert run.wait(within=60) in (0, 3), run.said()
     (undone,) = run.of(events.InjectionUndone)
     assert undone.outcome in ("nothing", "taken-over")
+    assert [each.detail for each in run.of(events.TargetChecked)] == ["the container is gone"]
     (drill,) = list_drills(terminal.cwd)
     records = [path for path in drill.path.rglob("*") if path.is_file()]
     assert drill.undo in records

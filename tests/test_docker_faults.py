@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
+from gameday.drills.fingerprint import difference
 from gameday.injectors import registry
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.fault import Fault, hits_links
@@ -395,6 +396,7 @@ services:
 def test_a_change_of_the_environment_is_found_and_not_shown(
     containers: Containers, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What Compose notes of a container that it makes anew is no change."""
     monkeypatch.setenv("PATH", compose())
     file, project = tmp_path / "compose.yaml", f"gameday-env-{os.getpid()}"
     ref = DockerSandbox.plan_ref(project, project=project, where=containers.where)
@@ -415,10 +417,19 @@ def test_a_change_of_the_environment_is_found_and_not_shown(
         before = up("hunter2")
         assert "DB_PASSWORD" in before["environment"]
         assert "hunter2" not in repr(before)
+        found = run(box.find, "api-1")
+        assert up("hunter2", "--force-recreate") == before
+        assert run(box.find, "api-1").id != found.id
         after = up("hunter3")
-        assert after["environment"] == before["environment"]
-        assert after["values of the environment"] != before["values of the environment"]
+        assert {key for key in before | after if before.get(key) != after.get(key)} == {
+            "values of the environment"
+        }
         assert "hunter" not in repr(after)
+        containers.docker("rm", "--force", run(box.find, "api-1").id)
+        told = run(difference, box, "api-1", before, lambda: 0.0)
+        assert told == "the container is gone"
+        told = run(difference, box, "api-1:/etc/hosts", {"file": "1 bytes"}, lambda: 0.0)
+        assert told == "the container is gone"
     finally:
         say("down", "--timeout", "0")
 

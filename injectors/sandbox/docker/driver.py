@@ -21,7 +21,7 @@ import msgspec
 
 from gameday.injectors.errors import Refused, SandboxError, Unsupported
 from gameday.injectors.sandbox import process
-from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
+from gameday.injectors.sandbox.base import GONE, Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.docker import changes, files, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.containers import (
@@ -67,6 +67,7 @@ _PORT = "GAMEDAY_PORT"
 """The variable by which a Compose file can publish a port that is free here, and stays."""
 _NAMELESS = re.compile("[0-9a-f]{64}")
 """What the engine calls a volume that nobody named."""
+_COMPOSE_LABELS = "com.docker.compose."
 _MAY_HOLD_SECRETS = frozenset({"Cmd", "Entrypoint", "Healthcheck", "LogConfig"})
 """Parts of a configuration into which passwords and tokens get written."""
 _STARTS_WITHIN = 45.0
@@ -324,7 +325,7 @@ class DockerSandbox(Sandbox):
             return await files.fingerprint(await self.find(slot), path)
         container = await self.find(slot)
         if container is None:
-            return {"container": "none"}
+            return dict(GONE)
         return {
             "state": container.state,
             **_each(_config(container), "configuration"),
@@ -600,9 +601,15 @@ def _nameless(network: Mapping[str, str]) -> dict[str, str]:
 
 
 def _config(container: Container) -> dict[str, Any]:
-    """Without identity and environment."""
+    """Without identity and environment, and without Compose's own labels: they tell who made it when."""
     config = _told(container.inspected["Config"])
-    return {key: of for key, of in config.items() if key not in ("Hostname", "Image", "Env")}
+    labels = {
+        name: value
+        for name, value in container.labels.items()
+        if not name.startswith(_COMPOSE_LABELS)
+    }
+    unlike = ("Hostname", "Image", "Env")
+    return {key: of for key, of in config.items() if key not in unlike} | {"Labels": labels}
 
 
 def _environment(container: Container) -> dict[str, str]:
