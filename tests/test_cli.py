@@ -448,6 +448,38 @@ def test_a_dry_run_invents_nothing_to_type(terminal: Terminal) -> None:
     assert "gameday-plan" not in raw
 
 
+UNITS = """\
+apiVersion: gameday/v1
+name: units
+title: Durations, sizes, rates and shares
+sandbox: {kind: local, app: shop}
+slis: {availability: {path: /products, every: 100ms}}
+steady_state: {availability: ">= 10%"}
+stabilise: 1s
+duration: 20s
+faults:
+  - {at: 1s, inject: memory.hog, target: {slot: api-1}, headroom: 64MiB}
+  - {at: 1s, inject: disk.fill, target: {slot: store-1}}
+  - {at: 1s, inject: net.bandwidth, target: {link: gateway->api, share: 50%}, rate: 1Mbit/s}
+  - {at: 1s, inject: net.latency, target: {link: api->store, count: 1}, delay: 100ms}
+"""
+
+
+def test_what_a_fault_is_given_is_shown_with_its_unit(terminal: Terminal) -> None:
+    (terminal.cwd / "units.yaml").write_text(UNITS)
+    wide = terminal.environment() | {"COLUMNS": "200"}
+    plan = terminal.say("run", "units", "--dry-run", env=wide)
+    told = terminal.say("catalog", "units")
+    for how in ("headroom 64 MiB", "leave 0 B", "rate 1 Mbit/s", "delay 100 ms, jitter 0 s"):
+        assert how in plan
+        assert f"({how})" in told
+    assert "50 % gateway->api" in told
+    raw = json.loads(terminal.say("run", "units", "--dry-run", "--json"))
+    given = [each["parameters"] for each in raw["injections"]]
+    assert {"headroom": 64 << 20} in given  # for machines: SI
+    assert {"delay": 0.1, "jitter": 0.0} in given
+
+
 ATTACHED = """\
 apiVersion: gameday/v1
 name: real
