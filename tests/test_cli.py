@@ -19,8 +19,10 @@ import pytest
 import yaml
 
 import gameday
+from gameday.drills import state
 from gameday.drills.cli import COMMANDS
 from gameday.injectors.registry import fault_class, known_kinds
+from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.kinds import KINDS
 from gameday.scenarios.catalog import CATALOGUE
 from gameday.scoring import events
@@ -505,6 +507,28 @@ def test_a_dry_run_on_an_attached_process_names_it(terminal: Terminal) -> None:
         process.wait()
     [[step]] = [each["undo"] for each in json.loads(raw)["injections"]]
     assert step["process"]["pid"] == process.pid
+
+
+@pytest.mark.sandbox
+def test_a_drill_that_is_refused_its_sandbox_is_not_listed(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAMEDAY_STATE", str(terminal.state))
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        web = {"web": str(process.pid)}
+        identity = AttachedSandbox.attach(web, {}, log_dir=terminal.cwd).ref.identity
+        lock = state.lock_sandbox(identity, "20260101-000000-abcd")
+        (terminal.cwd / "real.yaml").write_text(ATTACHED)
+        done = terminal.gameday("run", "real", "--attach", f"web={process.pid}")
+        lock.release()
+    finally:
+        process.kill()
+        process.wait()
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "the drill 20260101-000000-abcd has this sandbox" in done.stderr
+    assert "No drill was run here" in terminal.say("list")
+    assert not list((terminal.cwd / ".gameday" / "drills").iterdir())
 
 
 @pytest.mark.parametrize("args", [["--help"], ["catalog"], ["schema"], ["doctor"]], ids=" ".join)
