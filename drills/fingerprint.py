@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import anyio
 
 from gameday.injectors.errors import GamedayError
-from gameday.injectors.sandbox.base import Sandbox
+from gameday.injectors.sandbox.base import GONE, Sandbox
 
 __all__ = ["difference"]
 
@@ -29,11 +29,17 @@ async def difference(
             after = await box.fingerprint(target)
         except GamedayError as error:
             return str(error)
-        wrong = [
-            f"{key} was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
-            for key in sorted({*before, *after})
-            if before.get(key) != after.get(key)
-        ]
+        wrong = _told(before, after)
         if not wrong or patience() <= 0:
-            return "; ".join(wrong)
+            return wrong
         await anyio.sleep(_COMPARE_EVERY)
+
+
+def _told(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    if after == GONE and before != GONE:  # what it had been like helps nobody any more
+        return "the container is gone"
+    return "; ".join(
+        f"{key} was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    )

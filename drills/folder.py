@@ -165,6 +165,12 @@ class DrillFolder:
             return found[0]
         raise _not_one(name, known, found)
 
+    def discard(self) -> None:
+        """Remove it, as nothing was done that it would be the record of. Never raises."""
+        import shutil
+
+        shutil.rmtree(self.path, ignore_errors=True)
+
     def release_reserve(self) -> bool:
         """Give the space that was set aside to whatever must still be written; False if it was given."""
         try:

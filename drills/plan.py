@@ -54,7 +54,8 @@ def show_plan(
         table.add_column(title)
     for each in planned:
         injection = each.injection
-        how = ", ".join(f"{key} {value}" for key, value in injection.parameters.items())
+        shown = scenario.faults[each.entry].breaks.shown()
+        how = ", ".join(f"{key} {value}" for key, value in shown.items())
         ref = production.rehearsal().ref
         undo = "\n".join(_undo(step, ref) for step in injection.undo)
         at = show_duration(each.at)

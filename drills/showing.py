@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gameday.drills.printable import printable
 from gameday.drills.printer import Printer
+from gameday.injectors.models import Model, field_types, show_value
 from gameday.injectors.units import show_duration
 from gameday.scenarios.load import LoadedScenario
 
@@ -52,10 +53,14 @@ def _faults(loaded: LoadedScenario) -> list[str]:
     found = []
     for entry in loaded.scenario.faults:
         fault = entry.breaks
+        aim: Model = fault.target
+        aimed = msgspec.structs.asdict(aim)
         target = " ".join(
-            str(one) for one in msgspec.structs.astuple(fault.target) if one is not None
+            show_value(aimed[field.attribute], field)
+            for field in field_types(type(aim)).values()
+            if aimed[field.attribute] is not None
         )
-        how = ", ".join(f"{key} {value}" for key, value in fault.parameters().items())
+        how = ", ".join(f"{key} {value}" for key, value in fault.shown().items())
         found.append(f"{show_duration(entry.at)}: {fault.kind} on {target}{how and f' ({how})'}")
     return found or ["nothing"]
 

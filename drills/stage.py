@@ -132,16 +132,19 @@ async def _play(
     standby: Standby | None,
 ) -> DrillFolder:
     folder = DrillFolder.create(options.root, datetime.now(UTC))
-    _keep(folder.scenario, production.source)
-    if production.runbook:
-        _keep(folder.path / RUNBOOK, production.runbook)
-    reference = production.reference(folder)
     with ExitStack() as stack:
+        with ExitStack() as refused:
+            refused.callback(folder.discard)  # a drill that may not begin leaves no record of one
+            _keep(folder.scenario, production.source)
+            if production.runbook:
+                _keep(folder.path / RUNBOOK, production.runbook)
+            reference = production.reference(folder)
+            lock = state.lock_sandbox(reference.identity, folder.id)
+            refused.pop_all()
+        stack.callback(lock.release)
         journal = stack.enter_context(Journal(folder.journal, release=folder.release_reserve))
         log = UndoLog(folder.undo, zero=journal.zero, allow_exec=options.allow_exec)
         stack.callback(log.close)
-        lock = state.lock_sandbox(reference.identity, folder.id)
-        stack.callback(lock.release)
         stack.enter_context(_asyncio_log(folder))
         play = _Play(production, options, view, interruption, folder, reference, journal, log, lock)
         await play.run(standby)

@@ -32,7 +32,7 @@ from msgspec import Meta
 
 from gameday.injectors import units
 from gameday.injectors.errors import SandboxError, UsageError
-from gameday.injectors.models import Check, Model, Unit, field_types
+from gameday.injectors.models import Check, Model, Unit, field_types, show_value
 from gameday.injectors.sandbox.base import Link, Sandbox, Slot, carries, label_words
 from gameday.injectors.undo import ProcessId, Step
 
@@ -268,6 +268,15 @@ class Fault(Model):
         """The fields except the target, in SI units."""
         given: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(self))
         return {name: value for name, value in given.items() if name != "target"}
+
+    def shown(self) -> dict[str, str]:
+        """The parameters as people write them; those that say nothing (no network) are left out."""
+        fields = {field.attribute: field for field in field_types(type(self)).values()}
+        return {
+            name: show_value(value, fields.get(name))
+            for name, value in self.parameters().items()
+            if value not in (None, "")
+        }
 
     def injection(
         self,

@@ -41,6 +41,7 @@ __all__ = [
     "field_types",
     "read",
     "show_path",
+    "show_value",
 ]
 
 M = TypeVar("M", bound="Model")
@@ -269,6 +270,18 @@ def show_path(path: Iterable[int | str]) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text
+
+
+def show_value(value: Any, field: FieldType | None) -> str:
+    """What a field holds, as people write it: with its unit, if it has one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    said: list[Any] = []
+    if field is not None:  # the unit may be that of an alternative: a share, or nothing
+        branches = typing.get_args(field.kind)
+        said = [*field.said, *(one for branch in branches for one in _said(branch)[1])]
+    unit = next((one for one in said if isinstance(one, Unit)), None)
+    return unit.show(value) if unit is not None and _is_number(value) else _show(value)
 
 
 def _said(annotation: Any) -> tuple[Any, tuple[Any, ...]]:

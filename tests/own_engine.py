@@ -35,6 +35,8 @@ faults:
 
 
 BRIDGE = "gameday-own"
+PASSWORD = "hunter2"
+"""In the environment of each container; no record may have it."""
 
 
 class Engine:
@@ -125,7 +127,8 @@ def own(
             made.say(
                 *("run", "-d", "--init", "--network=none", "--name", f"victim-{number}"),
                 *("--label", "app=victim", "--label", "gameday.sandbox=true"),
-                *("--label", "gameday.service=victim", image, "/wait"),
+                *("--label", "gameday.service=victim", "--env", f"DB_PASSWORD={PASSWORD}"),
+                *(image, "/wait"),
             )
         yield made
     finally:

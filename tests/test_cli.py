@@ -19,8 +19,10 @@ import pytest
 import yaml
 
 import gameday
+from gameday.drills import state
 from gameday.drills.cli import COMMANDS
 from gameday.injectors.registry import fault_class, known_kinds
+from gameday.injectors.sandbox.attached import AttachedSandbox
 from gameday.injectors.sandbox.kinds import KINDS
 from gameday.scenarios.catalog import CATALOGUE
 from gameday.scoring import events
@@ -448,6 +450,38 @@ def test_a_dry_run_invents_nothing_to_type(terminal: Terminal) -> None:
     assert "gameday-plan" not in raw
 
 
+UNITS = """\
+apiVersion: gameday/v1
+name: units
+title: Durations, sizes, rates and shares
+sandbox: {kind: local, app: shop}
+slis: {availability: {path: /products, every: 100ms}}
+steady_state: {availability: ">= 10%"}
+stabilise: 1s
+duration: 20s
+faults:
+  - {at: 1s, inject: memory.hog, target: {slot: api-1}, headroom: 64MiB}
+  - {at: 1s, inject: disk.fill, target: {slot: store-1}}
+  - {at: 1s, inject: net.bandwidth, target: {link: gateway->api, share: 50%}, rate: 1Mbit/s}
+  - {at: 1s, inject: net.latency, target: {link: api->store, count: 1}, delay: 100ms}
+"""
+
+
+def test_what_a_fault_is_given_is_shown_with_its_unit(terminal: Terminal) -> None:
+    (terminal.cwd / "units.yaml").write_text(UNITS)
+    wide = terminal.environment() | {"COLUMNS": "200"}
+    plan = terminal.say("run", "units", "--dry-run", env=wide)
+    told = terminal.say("catalog", "units")
+    for how in ("headroom 64 MiB", "leave 0 B", "rate 1 Mbit/s", "delay 100 ms, jitter 0 s"):
+        assert how in plan
+        assert f"({how})" in told
+    assert "50 % gateway->api" in told
+    raw = json.loads(terminal.say("run", "units", "--dry-run", "--json"))
+    given = [each["parameters"] for each in raw["injections"]]
+    assert {"headroom": 64 << 20} in given  # for machines: SI
+    assert {"delay": 0.1, "jitter": 0.0} in given
+
+
 ATTACHED = """\
 apiVersion: gameday/v1
 name: real
@@ -473,6 +507,28 @@ def test_a_dry_run_on_an_attached_process_names_it(terminal: Terminal) -> None:
         process.wait()
     [[step]] = [each["undo"] for each in json.loads(raw)["injections"]]
     assert step["process"]["pid"] == process.pid
+
+
+@pytest.mark.sandbox
+def test_a_drill_that_is_refused_its_sandbox_is_not_listed(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAMEDAY_STATE", str(terminal.state))
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        web = {"web": str(process.pid)}
+        identity = AttachedSandbox.attach(web, {}, log_dir=terminal.cwd).ref.identity
+        lock = state.lock_sandbox(identity, "20260101-000000-abcd")
+        (terminal.cwd / "real.yaml").write_text(ATTACHED)
+        done = terminal.gameday("run", "real", "--attach", f"web={process.pid}")
+        lock.release()
+    finally:
+        process.kill()
+        process.wait()
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "the drill 20260101-000000-abcd has this sandbox" in done.stderr
+    assert "No drill was run here" in terminal.say("list")
+    assert not list((terminal.cwd / ".gameday" / "drills").iterdir())
 
 
 @pytest.mark.parametrize("args", [["--help"], ["catalog"], ["schema"], ["doctor"]], ids=" ".join)

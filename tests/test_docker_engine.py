@@ -16,7 +16,7 @@ from gameday.drills.folder import list_drills
 from gameday.drills.undo_log import read_undo_log
 from gameday.scoring import events
 from tests.commands import Terminal, no_traceback, wait_until
-from tests.own_engine import Engine, free_port, is_running, write
+from tests.own_engine import PASSWORD, Engine, free_port, is_running, write
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -69,6 +69,13 @@ def test_a_container_that_vanishes_is_taken_over(
     assert run.wait(within=60) in (0, 3), run.said()
     (undone,) = run.of(events.InjectionUndone)
     assert undone.outcome in ("nothing", "taken-over")
+    assert [each.detail for each in run.of(events.TargetChecked)] == ["the container is gone"]
+    (drill,) = list_drills(terminal.cwd)
+    records = [path for path in drill.path.rglob("*") if path.is_file()]
+    assert drill.undo in records
+    assert drill.debrief("html") in records
+    assert PASSWORD not in run.said()
+    assert not [path for path in records if PASSWORD.encode() in path.read_bytes()]
 
 
 TCP = free_port()

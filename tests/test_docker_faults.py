@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
+from gameday.drills.fingerprint import difference
 from gameday.injectors import registry
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.fault import Fault, hits_links
 from gameday.injectors.laws import LAWS, Law, Trial
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker import limits
+from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.sandbox.kinds import KINDS, by_hand
 from gameday.injectors.undo import (
@@ -33,7 +35,7 @@ from gameday.injectors.undo import (
     RestoreFile,
     StartSlot,
 )
-from tests.engine import CLOCK, CLOCK_SET
+from tests.engine import CLOCK, CLOCK_SET, compose
 from tests.namespaces import no_packet_queue
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -374,6 +376,64 @@ def undo_by_hand(fault: Fault, box: DockerSandbox, containers: Containers) -> No
     run(trial.expect, image)
 
 
+COMPOSED = """\
+services:
+  db:
+    image: {image}
+    init: true
+    command: [sleep, "600"]
+    labels: {{gameday.sandbox: "true"}}
+  api:
+    image: {image}
+    init: true
+    command: [sh, -c, "sleep 600 # --password hunter2"]
+    environment: {{DB_PASSWORD: {password}, COLOUR: blue}}
+    labels: {{gameday.sandbox: "true"}}
+    depends_on: [db]
+"""
+
+
+def test_a_change_of_the_environment_is_found_and_not_shown(
+    containers: Containers, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Compose notes of a container that it makes anew is no change."""
+    monkeypatch.setenv("PATH", compose())
+    file, project = tmp_path / "compose.yaml", f"gameday-env-{os.getpid()}"
+    ref = DockerSandbox.plan_ref(project, project=project, where=containers.where)
+
+    def say(*words: str) -> None:
+        of = (*Compose.command(), "--project-name", project, "--file", str(file))
+        where = os.environ | containers.where
+        done = subprocess.run([*of, *words], env=where, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def up(password: str, *words: str) -> dict[str, str]:
+        file.write_text(COMPOSED.format(image=base_image, password=password))
+        say("up", "--detach", *words)
+        return dict(run(box.fingerprint, "api-1"))
+
+    box = run(DockerSandbox.connect, ref)
+    try:
+        before = up("hunter2")
+        assert "DB_PASSWORD" in before["environment"]
+        assert "hunter2" not in repr(before)
+        found = run(box.find, "api-1")
+        assert up("hunter2", "--force-recreate") == before
+        assert run(box.find, "api-1").id != found.id
+        after = up("hunter3")
+        assert {key for key in before | after if before.get(key) != after.get(key)} == {
+            "values of the environment"
+        }
+        assert "hunter" not in repr(after)
+        containers.docker("rm", "--force", run(box.find, "api-1").id)
+        told = run(difference, box, "api-1", before, lambda: 0.0)
+        assert told == "the container is gone"
+        told = run(difference, box, "api-1:/etc/hosts", {"file": "1 bytes"}, lambda: 0.0)
+        assert told == "the container is gone"
+    finally:
+        say("down", "--timeout", "0")
+
+
 def test_a_removed_container_comes_back_whole(
     box: DockerSandbox, containers: Containers, docker: dict[str, str]
 ) -> None:
@@ -396,6 +456,7 @@ def test_a_removed_container_comes_back_whole(
         ((injection, _),) = run(trial.inject)
         assert name not in containers.docker("ps", "--all", "--format", "{{.Names}}").split()
         assert "swordfish" not in repr(injection)  # it stays in a file of the drill alone
+        assert "swordfish" not in repr(image)  # which is what undo.jsonl holds of before
         (kept,) = (containers.folder / "containers").iterdir()
         assert "swordfish" in kept.read_text()
         assert kept.stat().st_mode & 0o077 == 0

@@ -46,6 +46,7 @@ from gameday.injectors.undo import (
 )
 
 __all__ = [
+    "GONE",
     "Change",
     "Containers",
     "Cpu",
@@ -70,6 +71,9 @@ __all__ = [
     "label_words",
     "labels_of",
 ]
+
+GONE: Mapping[str, str] = {"container": "none"}
+"""The fingerprint of a slot whose container is not there."""
 
 
 class Slot(msgspec.Struct, frozen=True):

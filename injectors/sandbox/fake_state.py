@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gameday.injectors.errors import UsageError
-from gameday.injectors.sandbox.base import Change, Slot, Toxic
+from gameday.injectors.sandbox.base import GONE, Change, Slot, Toxic
 from gameday.injectors.undo import ProcessId
 
 __all__ = [
@@ -378,7 +378,7 @@ def fingerprint(state: FakeState, slot: FakeSlot) -> dict[str, str]:
     shown = show_slot(state, slot)
     process = slot.process
     if slot.removed:
-        return {"container": "none"}
+        return dict(GONE)
     helpers = sorted(tag for tag, helper in state.helpers.items() if helper.slot == slot.name)
     return {
         "state": shown.state,

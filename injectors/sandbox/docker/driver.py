@@ -5,6 +5,7 @@ Light to import: the SDK comes with the first call to the engine.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ import msgspec
 
 from gameday.injectors.errors import Refused, SandboxError, Unsupported
 from gameday.injectors.sandbox import process
-from gameday.injectors.sandbox.base import Change, Link, Sandbox, Slot
+from gameday.injectors.sandbox.base import GONE, Change, Link, Sandbox, Slot
 from gameday.injectors.sandbox.docker import changes, files, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.containers import (
@@ -66,6 +67,9 @@ _PORT = "GAMEDAY_PORT"
 """The variable by which a Compose file can publish a port that is free here, and stays."""
 _NAMELESS = re.compile("[0-9a-f]{64}")
 """What the engine calls a volume that nobody named."""
+_COMPOSE_LABELS = "com.docker.compose."
+_MAY_HOLD_SECRETS = frozenset({"Cmd", "Entrypoint", "Healthcheck", "LogConfig"})
+"""Parts of a configuration into which passwords and tokens get written."""
 _STARTS_WITHIN = 45.0
 """Seconds between a restart that is noted and the start of the new process: the old one has to end."""
 _SAME = {"start": ("restart", "start"), "kill": ("stop", "restart", "kill")}
@@ -321,10 +325,11 @@ class DockerSandbox(Sandbox):
             return await files.fingerprint(await self.find(slot), path)
         container = await self.find(slot)
         if container is None:
-            return {"container": "none"}
+            return dict(GONE)
         return {
             "state": container.state,
-            **_each(container.inspected["Config"], "configuration", "Hostname", "Image"),
+            **_each(_config(container), "configuration"),
+            **_environment(container),
             **_each(_host_config(container), "host configuration"),
             "networks": _show(_networks(container)),
             "mounts": _show(sorted(map(_mount, container.inspected.get("Mounts") or ()))),
@@ -595,9 +600,42 @@ def _nameless(network: Mapping[str, str]) -> dict[str, str]:
     return kept | {"tc": _show(others)}
 
 
+def _config(container: Container) -> dict[str, Any]:
+    """Without identity and environment, and without Compose's own labels: they tell who made it when."""
+    config = _told(container.inspected["Config"])
+    labels = {
+        name: value
+        for name, value in container.labels.items()
+        if not name.startswith(_COMPOSE_LABELS)
+    }
+    unlike = ("Hostname", "Image", "Env")
+    return {key: of for key, of in config.items() if key not in unlike} | {"Labels": labels}
+
+
+def _environment(container: Container) -> dict[str, str]:
+    """The names of the variables; of their values a digest of all, as secrets may be among them."""
+    variables = sorted(container.inspected["Config"].get("Env") or ())
+    if not variables:
+        return {}
+    names = [variable.partition("=")[0] for variable in variables]
+    return {"environment": _show(names), "values of the environment": _digest(variables)}
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With a digest for what may hold a secret: fingerprints are recorded and shown."""
+    return {
+        key: _digest(value) if value and key in _MAY_HOLD_SECRETS else value
+        for key, value in config.items()
+    }
+
+
+def _digest(value: object) -> str:
+    return f"sha256 {hashlib.sha256(_show(value).encode()).hexdigest()}"
+
+
 def _host_config(container: Container) -> dict[str, Any]:
     """Without volumes that have no name: a container that is made again must name them."""
-    host = dict(container.inspected["HostConfig"])
+    host = _told(container.inspected["HostConfig"])
     nameless = {
         mount["Name"]
         for mount in container.inspected.get("Mounts") or ()

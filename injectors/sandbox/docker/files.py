@@ -27,6 +27,7 @@ import anyio.to_thread
 import msgspec
 
 from gameday.injectors.errors import SandboxError, UsageError
+from gameday.injectors.sandbox.base import GONE
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.engine import EngineSilent
 from gameday.injectors.sandbox.docker.keeping import keep, kept_path, read_kept
@@ -121,7 +122,9 @@ class Files(Part):
 
 async def fingerprint(container: Container | None, path: str) -> dict[str, str]:
     """What a fault could have changed about a file: its contents, who may open it."""
-    if container is None or container.process is None:
+    if container is None:
+        return dict(GONE)
+    if container.process is None:
         return {"file": "its container does not run"}
     try:
         # A look leaves no trace: the time of the last access tells who read an offset (`clock`).
