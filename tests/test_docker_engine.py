@@ -43,6 +43,9 @@ def test_an_engine_that_ends_in_a_drill(
     assert "does not answer" in said
     assert "docker" in said
     assert "by hand" in said
+    assert not any(raw in said for raw in ("Connection aborted", "Max retries", "Errno"))
+    failures = [(e.injection, e.detail) for e in run.of(events.InjectionUndone)]
+    assert len(set(failures)) == len(failures)
     own.start()
     (drill,) = list_drills(terminal.cwd)
     told = terminal.gameday("list")

@@ -20,6 +20,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.docker.containers import OPT_IN
+from gameday.injectors.sandbox.docker.engine import plain_reason
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -64,7 +65,7 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
                     continue
                 box.remember(deed.action, deed.slot, deed.at)
                 yield Change(deed.at, deed.action, deed.slot, deed.by, deed.detail)
-            for event in _take(told):
+            for event in _take(told, box):
                 at = _instant(event, box)
                 slot = names.get(event["id"]) or await _slot_of(event["id"], box, names)
                 if not slot:
@@ -103,14 +104,14 @@ def _read(stream: Any, told: queue.SimpleQueue[Any]) -> None:
         told.put(error)
 
 
-def _take(told: queue.SimpleQueue[Any]) -> Iterator[dict[str, Any]]:
+def _take(told: queue.SimpleQueue[Any], box: DockerSandbox) -> Iterator[dict[str, Any]]:
     while True:
         try:
             event = told.get_nowait()
         except queue.Empty:
             return
         if event is None or isinstance(event, Exception):
-            why = f": {event}" if event else ""
+            why = f": {plain_reason(event, near=box.engine.near)}" if event else ""
             raise SandboxError(f"the Docker engine stopped telling what happens{why}")
         if event.get("Type") == "container":
             yield event
