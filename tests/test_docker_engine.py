@@ -44,6 +44,8 @@ def test_an_engine_that_ends_in_a_drill(
     assert "docker" in said
     assert "by hand" in said
     assert not any(raw in said for raw in ("Connection aborted", "Max retries", "Errno"))
+    named = [(e.slot, e.action) for e in run.of(events.SandboxChanged) if e.by == "fixer"]
+    assert not named, "the engine itself ended its containers"
     failures = [(e.injection, e.detail) for e in run.of(events.InjectionUndone)]
     assert len(set(failures)) == len(failures)
     own.start()
