@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -97,6 +98,24 @@ def test_an_engine_elsewhere_kills_but_does_not_burn(
     no_traceback(done.stdout, done.stderr)
     assert done.returncode in (2, 6), done.stdout + done.stderr
     assert "runs on another machine" in done.stderr
+    told = terminal.gameday("doctor").stdout.partition("Faults on Docker\n")[2]
+    lacking, those, able, *_ = told.splitlines()
+    assert lacking.startswith("  no   ")
+    assert "runs on another machine" in lacking
+    assert {"cpu.burn", "disk.fill", "clock.skew"} <= set(those.strip().split(", "))
+    assert able.endswith("all the others")
+
+
+def test_doctor_says_in_one_line_that_all_can_be_done(
+    own: Engine, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", own.where["DOCKER_HOST"])
+    found = json.loads(terminal.gameday("doctor", "--json").stdout)
+    if any(not fact["fine"] for fact in found["machine"] if fact["name"] == "packets"):
+        pytest.skip("not all can be done here")
+    assert all(fact["fine"] for fact in found["docker"])
+    told = terminal.gameday("doctor").stdout.partition("Faults on Docker\n")[2]
+    assert told.splitlines()[0].endswith("all of them, also those of a local sandbox")
 
 
 CERTIFICATES = """
