@@ -31,6 +31,7 @@ class ArmedInjection(msgspec.Struct):
         took_effect: It was seen to; never unlearnt.
         undoing: Its undo has begun: no look at it counts any more.
         ended: It is undone.
+        failure: Why its undo failed, as it was told last.
     """
 
     box: Sandbox
@@ -41,6 +42,7 @@ class ArmedInjection(msgspec.Struct):
     took_effect: bool = False
     undoing: bool = False
     ended: bool = False
+    failure: str | None = None
 
     @property
     def name(self) -> str:

@@ -250,6 +250,10 @@ class Injections:
         called = self._now()
         result = await self._undone(armed)
         armed.ended = result.outcome is not Outcome.FAILED
+        if not armed.ended and result.detail == armed.failure:
+            await self._mind_cpus(armed)
+            return  # told already
+        armed.failure = None if armed.ended else result.detail
         self._emit(
             events.InjectionUndone(
                 at=self._now(),

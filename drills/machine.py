@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import platform
@@ -16,7 +17,7 @@ import msgspec
 from gameday.injectors.registry import BUILT_IN, describe
 from gameday.injectors.sandbox.kinds import KINDS
 
-__all__ = ["Fact", "facts", "faults", "local_lacks"]
+__all__ = ["Fact", "docker_faults", "facts", "faults", "local_lacks"]
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -84,6 +85,31 @@ def faults() -> Iterator[Fact]:
         yield Fact(kind, not missing, describe(kind), why)
 
 
+def docker_faults() -> Iterator[Fact]:
+    """The kinds of fault that Docker can do, and whether it can from this machine.
+
+    Whether a helper container can make one is tried out before a drill, not here: one would have
+    to be started.
+    """
+    from gameday.injectors.link_fault import NetworkFault
+    from gameday.injectors.registry import fault_class
+    from gameday.injectors.sandbox.docker.driver import DockerSandbox, why_outside
+    from gameday.injectors.sandbox.docker.engine import Engine, surroundings
+
+    without, parts, toxics = _no_engine(), dict[str, str](), dict[str, str]()
+    if not without:
+        parts = DockerSandbox.lacks_beforehand()
+        toxics = {} if why_outside(Engine(surroundings())) else _lacking_toxics()
+    for kind in BUILT_IN:
+        fault = fault_class(kind)
+        if not set(fault.needs) <= KINDS["docker"].parts:
+            continue
+        why = without or next((parts[part] for part in fault.needs if part in parts), "")
+        if not why and issubclass(fault, NetworkFault):
+            why = toxics.get(fault.toxic, "")
+        yield Fact(kind, not why, describe(kind), why, False)
+
+
 def _namespaces() -> Fact:
     from gameday.injectors.sandbox.local import namespaces
 
@@ -133,11 +159,19 @@ def _network() -> Fact:
 
     if (helped := _by_helper()) is not None:
         return helped
-    lacking = preflight.lacks()
+    lacking = _lacking_toxics()
     why = "; ".join(dict.fromkeys(lacking.values()))
     which = "Network faults" if len(lacking) > 1 else f"Faults of the kind {', '.join(lacking)}"
     found = why or f"network faults in containers' own networks, {preflight.LATENCY}"
     return Fact("packets", not lacking, found, f"{which} on Docker are refused.", False)
+
+
+@functools.cache
+def _lacking_toxics() -> dict[str, str]:
+    """What of the network faults cannot be made here; trying that out takes a second."""
+    from gameday.injectors.sandbox.netns import preflight
+
+    return preflight.lacks()
 
 
 def _by_helper() -> Fact | None:
@@ -162,6 +196,22 @@ def _by_helper() -> Fact | None:
     return Fact(
         "packets", True, f"by a helper container, as {why}; its image {image.name()} {state}"
     )
+
+
+def _no_engine() -> str:
+    """Why there is no Docker engine to be used; without Compose, there still are containers that run."""
+    import anyio
+
+    from gameday.injectors.errors import GamedayError
+    from gameday.injectors.sandbox.docker.engine import Engine, surroundings
+
+    try:
+        engine = Engine(surroundings())
+        with closing(engine):
+            anyio.run(engine.call, "version")
+    except GamedayError as error:
+        return error.message
+    return ""
 
 
 def _docker() -> Fact:

@@ -181,6 +181,7 @@ class _Recovery:
         self._limit = limit
         self._log = log
         self._slow: set[SandboxKey] = set()
+        self._failures: dict[str, str] = {}
         self._axis = _Axis(folder.journal)
 
     async def run(self, pauses: tuple[float, ...]) -> list[Undone]:
@@ -278,7 +279,8 @@ class _Recovery:
             if result.outcome is Outcome.FAILED and time.monotonic() - called >= limit:
                 self._slow.add(key)
         except (GamedayError, OSError, TimeoutError, ImportError) as error:
-            why = str(error) or type(error).__name__
+            why = error.message if isinstance(error, GamedayError) else str(error)
+            why = why or type(error).__name__
             hands = "; ".join(kinds.by_hand(step, armed.sandbox) for step in armed.steps)
             result = Undone(
                 armed.id, Outcome.FAILED, f"its sandbox cannot be reached: {why}; by hand: {hands}"
@@ -286,10 +288,15 @@ class _Recovery:
         return self._noted(armed, result)
 
     def _noted(self, armed: Armed, result: Undone) -> Undone:
+        """Told and recorded; a failure for the same reason as in the round before is so already."""
         at, wall = self._axis.now()
-        self._log(f"{armed.what}: {result.outcome.value} {result.detail}".rstrip())
         result = msgspec.structs.replace(result, at=at, wall=wall, by=self._by)
-        self._note(result)
+        failure = result.detail if result.outcome is Outcome.FAILED else None
+        if failure is None or failure != self._failures.get(armed.id):
+            self._log(f"{armed.what}: {result.outcome.value} {result.detail}".rstrip())
+            self._note(result)
+        if failure is not None:
+            self._failures[armed.id] = failure
         return result
 
     async def _reach(self, ref: SandboxRef, boxes: AsyncExitStack) -> Sandbox | SandboxGone:

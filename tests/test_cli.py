@@ -207,6 +207,16 @@ def test_doctor(terminal: Terminal) -> None:
     assert not (terminal.cwd / ".gameday").exists()
 
 
+def test_doctor_without_docker(terminal: Terminal) -> None:
+    """One line says it of all faults there, and it counts once."""
+    there = terminal.gameday("doctor").returncode
+    done = terminal.gameday("doctor", env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    assert done.returncode == there  # Docker may be missing
+    (line, _, _) = done.stdout.partition("Faults on Docker\n")[2].splitlines()
+    assert line.startswith("  no   none ")
+    assert line.endswith("does not answer: there is no socket")
+
+
 def test_doctor_on_a_bad_machine(terminal: Terminal) -> None:
     """A state that cannot be kept is said with its reason."""
     in_the_way = terminal.cwd / "file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,11 @@ def test_an_engine_that_ends_in_a_drill(
     assert "does not answer" in said
     assert "docker" in said
     assert "by hand" in said
+    assert not any(raw in said for raw in ("Connection aborted", "Max retries", "Errno"))
+    named = [(e.slot, e.action) for e in run.of(events.SandboxChanged) if e.by == "fixer"]
+    assert not named, "the engine itself ended its containers"
+    failures = [(e.injection, e.detail) for e in run.of(events.InjectionUndone)]
+    assert len(set(failures)) == len(failures)
     own.start()
     (drill,) = list_drills(terminal.cwd)
     told = terminal.gameday("list")
@@ -99,6 +105,24 @@ def test_an_engine_elsewhere_kills_but_does_not_burn(
     no_traceback(done.stdout, done.stderr)
     assert done.returncode in (2, 6), done.stdout + done.stderr
     assert "runs on another machine" in done.stderr
+    told = terminal.gameday("doctor").stdout.partition("Faults on Docker\n")[2]
+    lacking, those, able, *_ = told.splitlines()
+    assert lacking.startswith("  no   ")
+    assert "runs on another machine" in lacking
+    assert {"cpu.burn", "disk.fill", "clock.skew"} <= set(those.strip().split(", "))
+    assert able.endswith("all the others")
+
+
+def test_doctor_says_in_one_line_that_all_can_be_done(
+    own: Engine, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", own.where["DOCKER_HOST"])
+    found = json.loads(terminal.gameday("doctor", "--json").stdout)
+    if any(not fact["fine"] for fact in found["machine"] if fact["name"] == "packets"):
+        pytest.skip("not all can be done here")
+    assert all(fact["fine"] for fact in found["docker"])
+    told = terminal.gameday("doctor").stdout.partition("Faults on Docker\n")[2]
+    assert told.splitlines()[0].endswith("all of them, also those of a local sandbox")
 
 
 CERTIFICATES = """

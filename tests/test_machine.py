@@ -36,6 +36,20 @@ def test_every_fault_is_either_possible_or_refused_with_its_reason() -> None:
     assert found["disk.fill"].fine is ("disk" not in lacking)
 
 
+def test_without_docker_each_of_its_faults_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    found = list(machine.docker_faults())
+    able = KINDS["docker"].parts
+    assert [fact.name for fact in found] == [
+        kind for kind in BUILT_IN if set(fault_class(kind).needs) <= able
+    ]
+    assert not any(fact.fine or fact.needed for fact in found)
+    (why,) = {fact.means for fact in found}
+    assert why.endswith("/nowhere/docker.sock does not answer: there is no socket")
+
+
 def test_elsewhere_it_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     assert set(machine.local_lacks().values()) == {"it needs Linux"}

@@ -23,6 +23,7 @@ from gameday.drills.recover import check_recovered, recover
 from gameday.drills.state import OpenDrill
 from gameday.drills.undo_log import UndoLog, read_undo_log
 from gameday.injectors.errors import SandboxError, UndoFailed
+from gameday.injectors.sandbox import kinds
 from gameday.injectors.sandbox.process import process_id
 from gameday.injectors.undo import (
     Armed,
@@ -83,6 +84,21 @@ async def left(
 
 def page(number: int = 1) -> ResolvePage:
     return ResolvePage(f"Bell-{number}", "Bell", ("terminal", "webhook"))
+
+
+async def test_what_fails_is_told_once_with_a_plain_reason(terminal: Terminal) -> None:
+    folder = await left(terminal)
+    where = {"DOCKER_HOST": f"unix://{terminal.cwd}/none.sock", "tag": "x", "project": "shop"}
+    log = UndoLog(folder.undo)
+    await log.arm(Armed("f-1", "a fault", SandboxRef("docker", "x", "shop", where), (TOXIC,)))
+    log.close()
+    done = terminal.gameday("recover", timeout=60)
+    no_traceback(done.stdout, done.stderr)
+    assert done.returncode == 5
+    said = done.stdout + done.stderr
+    assert said.count("none.sock does not answer: there is no socket") == 1
+    (step,) = read_undo_log(folder.undo, folder.recovery).outstanding[0].steps
+    assert said.count(kinds.by_hand(step, SandboxRef("docker", "x", "shop", where))) == 1
 
 
 # A folder that is away

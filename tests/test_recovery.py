@@ -174,3 +174,21 @@ async def test_what_it_put_back_is_compared_with_before(scene: Scene) -> None:
     assert found["fine"].equal
     assert not found["odd"].equal
     assert "toxics was something else" in found["odd"].detail
+
+
+async def test_a_failure_is_told_and_recorded_once_until_it_is_another(scene: Scene) -> None:
+    (await arm(scene, "a", "b")).close()
+    asked = 0
+    told: list[str] = []
+
+    async def connect(ref: SandboxRef) -> Sandbox:
+        nonlocal asked
+        asked += 1
+        raise SandboxError("no socket" if asked <= 3 else "refused", hint="Is it running?")
+
+    await recover(scene.folder, by="recover", connect=connect, pauses=(0, 0), log=told.append)
+    assert asked == 6  # every round asks anew
+    reasons = [line.partition("reached: ")[2].partition(";")[0] for line in told]
+    assert reasons == ["no socket", "no socket", "refused", "refused"]
+    assert len(scene.folder.recovery.read_bytes().splitlines()) == 4
+    assert scene.outstanding() == ["b", "a"]

@@ -181,13 +181,16 @@ async def _recover(folder: DrillFolder) -> None:
     from gameday.drills import state
     from gameday.drills.recover import check_recovered, recover
     from gameday.drills.undo_log import read_undo_log
+    from gameday.injectors.undo import Outcome
 
     note = read_undo_log(folder.undo, folder.recovery).note
     done = await recover(folder, by="recover", wait=5.0)
     if note:
         click.echo(note)
     for undone in done:
-        text = f"{undone.id}: {undone.outcome.value} {undone.detail}".rstrip()
+        failed = undone.outcome is Outcome.FAILED  # how it is done by hand is told once, at the end
+        detail = undone.detail.partition("; by hand: ")[0] if failed else undone.detail
+        text = f"{undone.id}: {undone.outcome.value} {detail}".rstrip()
         click.echo(printable(text, "\n"))
     check_recovered(folder)
     state.forget(folder.id)

@@ -1,7 +1,8 @@
 """What happens to a sandbox's containers, as the engine tells it, and who is likely behind it.
 
 The engine names no one. What `gameday sandbox` did stands among the deeds; what the drill
-did it knows; a restart policy shows in the container's count of restarts. All else somebody
+did it knows; a restart policy shows in the container's count of restarts; what an engine does
+to its containers while it is shut down, it does when it takes no more calls. All else somebody
 did with Docker, and in a drill that is a fixer.
 """
 
@@ -20,6 +21,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.docker.containers import OPT_IN
+from gameday.injectors.sandbox.docker.engine import EngineSilent, plain_reason
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -29,6 +31,8 @@ __all__ = ["watch"]
 _LOOK_EVERY = 0.02
 _FOLLOWS = 0.3
 """Seconds in which the engine names the whole deed (`restart`) after its parts (`kill`, `die`, `start`)."""
+_ANSWERS = 2.0
+"""Seconds for an answer of the engine, before somebody is named for what was done."""
 _WHOLE = {"restart", "stop"}
 _FOREIGN = {"restart", "stop", "pause", "unpause", "kill", "start", "update", "destroy"}
 _OUTSIDE = "with Docker, not through Gameday"
@@ -64,7 +68,7 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
                     continue
                 box.remember(deed.action, deed.slot, deed.at)
                 yield Change(deed.at, deed.action, deed.slot, deed.by, deed.detail)
-            for event in _take(told):
+            for event in _take(told, box):
                 at = _instant(event, box)
                 slot = names.get(event["id"]) or await _slot_of(event["id"], box, names)
                 if not slot:
@@ -86,7 +90,12 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
                 elif action in _FOREIGN:
                     _add(pending, _Pending(at, action, slot, at))
             for one in _due(pending):
-                if not box.did(one.slot, one.action, one.at):
+                if box.did(one.slot, one.action, one.at):
+                    continue
+                if await _ends(box):
+                    one.seen = time.monotonic()
+                    pending.append(one)  # until it answers again, or tells no more
+                else:
                     yield Change(one.at, one.action, one.slot, "fixer", _OUTSIDE)
             await anyio.sleep(_LOOK_EVERY)
     finally:
@@ -103,17 +112,26 @@ def _read(stream: Any, told: queue.SimpleQueue[Any]) -> None:
         told.put(error)
 
 
-def _take(told: queue.SimpleQueue[Any]) -> Iterator[dict[str, Any]]:
+def _take(told: queue.SimpleQueue[Any], box: DockerSandbox) -> Iterator[dict[str, Any]]:
     while True:
         try:
             event = told.get_nowait()
         except queue.Empty:
             return
         if event is None or isinstance(event, Exception):
-            why = f": {event}" if event else ""
+            why = f": {plain_reason(event, near=box.engine.near)}" if event else ""
             raise SandboxError(f"the Docker engine stopped telling what happens{why}")
         if event.get("Type") == "container":
             yield event
+
+
+async def _ends(box: DockerSandbox) -> bool:
+    """Whether the engine is being shut down: it takes no more calls, then stops its containers itself."""
+    try:
+        await box.engine.call("ping", within=_ANSWERS)
+    except EngineSilent:
+        return True
+    return False
 
 
 def _instant(event: dict[str, Any], box: DockerSandbox) -> float:

@@ -6,6 +6,7 @@ The SDK is imported with the first call, as that takes a third of a second.
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
@@ -21,7 +22,15 @@ from gameday.injectors.sandbox.docker import contexts
 if TYPE_CHECKING:
     from docker.api.client import APIClient
 
-__all__ = ["POOL", "VARIABLES", "Engine", "EngineSilent", "open_client", "surroundings"]
+__all__ = [
+    "POOL",
+    "VARIABLES",
+    "Engine",
+    "EngineSilent",
+    "open_client",
+    "plain_reason",
+    "surroundings",
+]
 
 POOL = 50
 """Calls at once: an engine serves each one in a goroutine of its own."""
@@ -31,6 +40,18 @@ WITHIN = 30.0
 _SSH = "ssh://"
 _SSH_POOL = 4
 """Calls at once through ssh: an sshd refuses some of those who come ten at a time."""
+
+_AT_SOCKET: dict[type[BaseException], str] = {
+    FileNotFoundError: "there is no socket",
+    PermissionError: "permission denied on its socket",
+}
+_REASONS: dict[type[BaseException], str] = {
+    TimeoutError: "no answer in time",
+    ConnectionRefusedError: "it refuses connections",
+    ConnectionError: "it broke the connection off",
+    socket.gaierror: "its host is not known",
+}
+"""What people are told of an error."""
 
 Json = dict[str, Any]
 
@@ -146,9 +167,9 @@ class Engine:
         except docker.errors.APIError as error:
             raise SandboxError(f"Docker says: {error.explanation or error}") from None
         except docker.errors.DockerException as error:
-            raise self._silent(str(error.__cause__ or error)) from None
+            raise self._silent(plain_reason(error, near=self.near)) from None
         except silent as error:
-            raise self._silent(str(error)) from None
+            raise self._silent(plain_reason(error, near=self.near)) from None
 
     def _look_for_socket(self) -> None:
         """Spare the SDK a call that must fail: it would leave a socket open behind it."""
@@ -158,7 +179,7 @@ class Engine:
         try:
             there = stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - a string is wanted
         except OSError as error:
-            raise self._silent(error.strerror or str(error)) from None
+            raise self._silent(plain_reason(error, near=self.near)) from None
         if not there:
             raise self._silent("that is no socket")
 
@@ -224,6 +245,40 @@ def open_client(where: Mapping[str, str], *, within: int) -> APIClient:
 
     client: APIClient = Client()
     return client
+
+
+def plain_reason(error: BaseException, *, near: bool) -> str:
+    """Why an engine could not be reached, for people: what lies under the SDK's error and those in it.
+
+    Args:
+        near: It was sought at a socket of this machine; else a missing file is none of that kind.
+    """
+    from gameday.injectors.sandbox.docker.ssh import SshFailed
+
+    reasons = (_AT_SOCKET if near else {}) | _REASONS
+    for each in _within(error):
+        if isinstance(each, SshFailed):
+            return str(each)
+        for kind, reason in reasons.items():
+            if isinstance(each, kind):
+                return reason
+        if isinstance(each, OSError) and each.errno and each.strerror:
+            return each.strerror
+    return str(error.__cause__ or error)
+
+
+def _within(error: BaseException) -> list[BaseException]:
+    """An error and all that it holds or came from, the outer ones first."""
+    found: list[BaseException] = []
+    left: list[object] = [error]
+    while left:
+        one = left.pop(0)
+        if isinstance(one, tuple):
+            left += one
+        elif isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            left += [one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
 
 
 def surroundings() -> dict[str, str]:
