@@ -11,7 +11,7 @@ from tests.commands import Terminal, no_traceback
 from tests.own_engine import port
 from tests.test_docker_faults import Containers
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 __all__ = ["port"]
 
 SCENARIO = """\
@@ -89,7 +89,6 @@ def test_a_limit_that_is_lower_already_is_not_raised(scene: Scene) -> None:
     scene.terminal.say("run", "s.yaml", "--dry-run")
 
 
-@pytest.mark.acceptance
 def test_a_container_that_ran_before_is_removed_and_made_again(scene: Scene) -> None:
     front = scene.containers.names[0]
     was = scene.containers.docker("inspect", "--format", "{{.Id}}", front)
@@ -105,7 +104,6 @@ def test_a_container_that_ran_before_is_removed_and_made_again(scene: Scene) -> 
     assert now.split()[1] == "true"
 
 
-@pytest.mark.acceptance
 @pytest.mark.parametrize(("end", "outcome"), [("front", "taken-over"), ("back", "put-back")])
 def test_a_link_of_which_an_end_was_removed_has_a_safe_end(
     end: str, outcome: str, scene: Scene
@@ -122,7 +120,6 @@ def test_a_link_of_which_an_end_was_removed_has_a_safe_end(
     assert "could not be put back" not in run.said()
 
 
-@pytest.mark.acceptance
 def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:
     scene.write("cpu.burn, target: {slot: back-1}", "6s")
     run = scene.terminal.start("s.yaml", "--fixers", "people")

@@ -125,7 +125,7 @@ def test_it_is_not_in_force_before_a_program_looks(
         containers.docker("rm", "--force", containers.names.pop())
 
 
-@pytest.mark.short_form("exec-taken-over0", "kill-put-back")
+@pytest.mark.short_form("kill-put-back")
 @pytest.mark.parametrize(
     ("since", "outcome"),
     [
@@ -168,11 +168,7 @@ def test_a_clock_is_set_right_whatever_became_of_it(
             containers.docker("rm", "--force", clock)
 
 
-@pytest.mark.short_form(
-    "--no program of odd-1 has libfaketime loaded",
-    "--breaks its sleep: up to 0.9.10, absolute sleeps end with EINVAL",
-    "--lies where all is read-only",
-)
+@pytest.mark.short_form("--breaks its sleep: up to 0.9.10, absolute sleeps end with EINVAL")
 @pytest.mark.parametrize(
     ("other", "words", "says"),
     [
@@ -229,6 +225,7 @@ def test_what_cannot_be_done_honestly_is_refused(
         containers.docker("rm", "--force", clock)
 
 
+@pytest.mark.acceptance
 def test_threads_need_the_library_for_threads(box: DockerSandbox, containers: Containers) -> None:
     program = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
     single = "/usr/local/lib/faketime/libfaketime.so.1"
@@ -252,6 +249,7 @@ def test_threads_need_the_library_for_threads(box: DockerSandbox, containers: Co
 CLOCK_LIBRARY = "/usr/local/lib/faketime/libfaketimeMT.so.1"
 
 
+@pytest.mark.acceptance
 def test_the_waits_of_a_java_virtual_machine_are_not_broken(
     box: DockerSandbox, containers: Containers
 ) -> None:
