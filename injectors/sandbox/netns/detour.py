@@ -65,34 +65,38 @@ def add(inside: Inside, fault: InForce) -> None:
 
 def remove(inside: Inside, tag: str) -> bool:
     """Lead them there no more; False if they were not."""
-    mark, there = number(tag), False
-    for family in _families(inside):
-        while _leads(inside, family, mark):
-            there = True
-            inside.run("ip", family, "rule", "delete", "fwmark", f"{mark:#x}", "lookup", str(mark))
-    return there
+    mark = number(tag)
+    found = _leading(inside, mark)
+    for family in found:
+        inside.run("ip", family, "rule", "delete", "fwmark", f"{mark:#x}", "lookup", str(mark))
+    return bool(found)
 
 
 def leads(inside: Inside, tag: str) -> bool:
     """Whether packets are led to the proxy of this fault."""
-    return any(_leads(inside, family, number(tag)) for family in _families(inside))
+    return bool(_leading(inside, number(tag)))
 
 
 def normalised(inside: Inside) -> dict[str, str]:
     """The rules of routing."""
-    return {f"ip {family} rule": _rules(inside, family) for family in _families(inside)}
+    return {f"ip {family} rule": "\n".join(found) for family, found in _rules(inside).items()}
 
 
-def _leads(inside: Inside, family: str, mark: int) -> bool:
-    return any(
-        f"fwmark {mark:#x} lookup {mark}" in line for line in _rules(inside, family).splitlines()
-    )
+def _leading(inside: Inside, mark: int) -> list[str]:
+    """The families of which packets with the mark are led to its table, once for each rule."""
+    led = f"fwmark {mark:#x} lookup {mark}"
+    return [family for family, found in _rules(inside).items() for line in found if led in line]
 
 
-def _rules(inside: Inside, family: str) -> str:
-    return "\n".join(
-        line.rstrip() for line in inside.run("ip", family, "rule", "show").splitlines()
-    )
+def _rules(inside: Inside) -> dict[str, list[str]]:
+    """Those of each family, asked for at once: every fingerprint waits for it."""
+    families = _families(inside)
+    asked = " && echo && ".join(f"ip {family} rule show" for family in families)
+    parts = inside.run("sh", "-c", asked).split("\n\n")
+    return {
+        family: [line.rstrip() for line in part.splitlines()]
+        for family, part in zip(families, parts, strict=True)
+    }
 
 
 def _spoken(inside: Inside, fault: InForce) -> list[str]:
