@@ -90,7 +90,7 @@ class Register(msgspec.Struct, frozen=True, tag=True):
 
 
 class Limit(msgspec.Struct, frozen=True, tag=True):
-    """A new hard deadline, on CLOCK_BOOTTIME."""
+    """A later hard deadline, on CLOCK_BOOTTIME."""
 
     at: float
 
@@ -251,7 +251,7 @@ class _Guard:
                 case Register(process):
                     self._helpers.add(process)
                 case Limit(at):
-                    self._limit = at
+                    self._limit = max(self._limit, at)
                 case Done():
                     self._done = True
                 case Settings():

@@ -1,7 +1,8 @@
 """The injections of a drill: planned, armed, made, looked at, undone, compared.
 
 The order of safety, for each: plan, arm (fsync), inject, look, journal. Undone is
-newest first; what goes wrong there is a verdict, and the next one is still undone.
+newest first, and at once what was made at once; what goes wrong there is a verdict, and
+the next one is still undone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from gameday.drills.director import lots
 from gameday.drills.errands import Errands
 from gameday.drills.foreign import foreign
 from gameday.drills.ports import Emit, UndoBook
+from gameday.drills.undoing import at_once, undo_in_order
 from gameday.injectors.errors import GamedayError
 from gameday.injectors.fault import Evidence, Fault, Injection
 from gameday.injectors.sandbox.base import Sandbox
@@ -33,9 +35,9 @@ from gameday.scoring import events
 __all__ = ["Injections"]
 
 _CPU_LIMIT = 2.0
+"""Seconds for asking which CPUs burn."""
 _UNDO_AGAIN = 1.0
 """Seconds that a fault may still be seen after its undo before it is undone once more."""
-"""Seconds for asking which CPUs burn."""
 
 
 class _Breaking(msgspec.Struct):
@@ -110,12 +112,12 @@ class Injections:
 
     async def undo_all(self) -> None:
         """Undo everything, newest first; what failed before is tried again. Never raises."""
-        for armed in reversed(self._armed):
-            await self._take_back(armed)
+        await self._take_all_back(self._armed)
 
     async def compare(self, patience: Callable[[], float]) -> None:
         """Is every target as it was? ``patience``: seconds that are left for becoming it."""
-        for armed in self._armed:
+
+        async def check(armed: ArmedInjection) -> None:
             difference = await armed.difference(patience)
             self._emit(
                 events.TargetChecked(
@@ -125,6 +127,8 @@ class Injections:
                     detail=difference,
                 )
             )
+
+        await at_once(self._armed, check)
 
     def _where(self, entry: int) -> str:
         return f"fault {self._faults[entry].breaks.kind}"
@@ -239,8 +243,14 @@ class Injections:
         breaking.scope.cancel()
         with anyio.CancelScope(shield=True):
             await breaking.over.wait()
-            for armed in reversed([each for each in self._armed if each.entry == entry]):
-                await self._take_back(armed)
+            await self._take_all_back([each for each in self._armed if each.entry == entry])
+
+    async def _take_all_back(self, oldest_first: Sequence[ArmedInjection]) -> None:
+        every = {armed.injection.id: armed for armed in reversed(oldest_first)}
+        await undo_in_order(
+            [armed.record for armed in every.values()],
+            lambda record: self._take_back(every[record.id]),
+        )
 
     async def _take_back(self, armed: ArmedInjection) -> None:
         """Undo one injection; one that failed before is tried again. Never raises."""

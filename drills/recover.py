@@ -28,7 +28,14 @@ from gameday.drills.fingerprint import difference
 from gameday.drills.folder import DrillFolder
 from gameday.drills.ownership import refuse_foreign
 from gameday.drills.undo_log import UndoRead, read_undo_log
-from gameday.drills.undoing import STEP_LIMIT, PageResolver, page_resolver, undo_one
+from gameday.drills.undoing import (
+    STEP_LIMIT,
+    PageResolver,
+    at_once,
+    page_resolver,
+    undo_in_order,
+    undo_one,
+)
 from gameday.injectors.errors import GamedayError, Refused, SandboxGone, UndoFailed
 from gameday.injectors.reading import UNREADABLE
 from gameday.injectors.sandbox import kinds
@@ -231,27 +238,29 @@ class _Recovery:
     async def _in_order(self, left: list[Armed], results: dict[str, Undone], limit: float) -> None:
         done: list[Armed] = []
         async with AsyncExitStack() as boxes:
-            found: dict[SandboxKey, Sandbox | SandboxGone] = {}
+            found = _Reached(self._connect, boxes)
             self._slow.clear()
-            for armed in left:
+
+            async def undo(armed: Armed) -> None:
                 if any(isinstance(step, TearDown) for step in armed.steps):
                     await self._compare(done, found, _BEFORE_TEAR_DOWN)
-                    done = []
-                result = await self._undo(armed, found, boxes, limit)
+                    done.clear()
+                result = await self._undo(armed, found, limit)
                 results[armed.id] = result
                 if result.outcome is not Outcome.FAILED:
                     done.append(armed)
+
+            await undo_in_order(left, undo)
             await self._compare(done, found, _COMPARE_WITHIN)
 
-    async def _compare(
-        self, done: list[Armed], found: dict[SandboxKey, Sandbox | SandboxGone], within: float
-    ) -> None:
+    async def _compare(self, done: list[Armed], found: _Reached, within: float) -> None:
         """Whether the targets are as they were before: a verdict of its own, and never a failure."""
         deadline = time.monotonic() + within
-        for armed in done:
-            box = found.get((armed.sandbox.kind, armed.sandbox.address))
+
+        async def check(armed: Armed) -> None:
+            box = found.get(armed.sandbox)
             if not armed.before or box is None or isinstance(box, SandboxGone):
-                continue
+                return
             wrong = "it could not be compared"
             with anyio.move_on_after(within + 1.0):
                 wrong = await difference(
@@ -262,20 +271,15 @@ class _Recovery:
             at, wall = self._axis.now()
             self._note(Compared(armed.id, not wrong, wrong, at, wall))
 
-    async def _undo(
-        self,
-        armed: Armed,
-        found: dict[SandboxKey, Sandbox | SandboxGone],
-        boxes: AsyncExitStack,
-        limit: float,
-    ) -> Undone:
-        key = armed.sandbox.kind, armed.sandbox.address
+        await at_once(done, check)
+
+    async def _undo(self, armed: Armed, found: _Reached, limit: float) -> Undone:
+        key = _key(armed.sandbox)
         try:
-            if key not in found:
-                found[key] = await self._reach(armed.sandbox, boxes)
+            box = await found.reach(armed.sandbox)
             limit = min(limit, _HURRIED) if key in self._slow else limit
             called = time.monotonic()
-            result = await undo_one(armed, found[key], limit=limit)
+            result = await undo_one(armed, box, limit=limit)
             if result.outcome is Outcome.FAILED and time.monotonic() - called >= limit:
                 self._slow.add(key)
         except (GamedayError, OSError, TimeoutError, ImportError) as error:
@@ -299,15 +303,6 @@ class _Recovery:
             self._failures[armed.id] = failure
         return result
 
-    async def _reach(self, ref: SandboxRef, boxes: AsyncExitStack) -> Sandbox | SandboxGone:
-        try:
-            with anyio.fail_after(_CONNECT_LIMIT):
-                box = await self._connect(ref)
-        except SandboxGone as gone:
-            return gone
-        boxes.push_async_callback(_let_go, box)
-        return box
-
     def _note(self, result: Undone | Compared) -> None:
         """On disk, if the disk takes it; where not, it is undone once more some time."""
         line = encode(result)
@@ -323,6 +318,40 @@ class _Recovery:
                 if self._folder.release_reserve():
                     continue
             return
+
+
+class _Reached:
+    """The sandboxes of one round: each is connected to once, whoever needs it first."""
+
+    def __init__(self, connect: Connect, boxes: AsyncExitStack) -> None:
+        self._connect = connect
+        self._boxes = boxes
+        self._found: dict[SandboxKey, Sandbox | SandboxGone] = {}
+        self._reaching = anyio.Lock()
+
+    def get(self, ref: SandboxRef) -> Sandbox | SandboxGone | None:
+        """What was found there; None if it has not been looked for, or cannot be reached."""
+        return self._found.get(_key(ref))
+
+    async def reach(self, ref: SandboxRef) -> Sandbox | SandboxGone:
+        """The sandbox, or that it is gone; fails as ``connect`` does, or with `TimeoutError`."""
+        async with self._reaching:
+            if (found := self.get(ref)) is None:
+                found = self._found[_key(ref)] = await self._try(ref)
+            return found
+
+    async def _try(self, ref: SandboxRef) -> Sandbox | SandboxGone:
+        try:
+            with anyio.fail_after(_CONNECT_LIMIT):
+                box = await self._connect(ref)
+        except SandboxGone as gone:
+            return gone
+        self._boxes.push_async_callback(_let_go, box)
+        return box
+
+
+def _key(ref: SandboxRef) -> SandboxKey:
+    return ref.kind, ref.address
 
 
 def _is_page(armed: Armed) -> bool:

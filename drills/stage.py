@@ -60,7 +60,7 @@ __all__ = ["Options", "run_drill"]
 
 _TICK = 0.25
 GRACE = 60.0
-"""Seconds beyond the scenario's duration after which the watchdog steps in."""
+"""Seconds beyond the scenario's duration, and after the last undo, at which the watchdog steps in."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -195,6 +195,8 @@ class _Play:
 
     def emit(self, event: events.Event) -> None:
         self.view.observe(self.journal.append(event))
+        if isinstance(event, events.InjectionUndone) and self.watchdog is not None:
+            self.watchdog.extend(GRACE)  # fifty targets take their time; what hangs undoes nothing
 
     def now(self) -> float:
         return self.journal.now()

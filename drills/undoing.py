@@ -1,12 +1,13 @@
-"""Undo one armed change: its steps, each with a time limit, never fatal.
+"""Undo armed changes: which come when, and each one's steps, in limited time, never fatal.
 
 The core that the runner, the watchdog and `gameday recover` share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -25,16 +26,75 @@ from gameday.injectors.undo import (
     Undone,
 )
 
-__all__ = ["STEP_LIMIT", "PageResolver", "page_resolver", "undo_one"]
+__all__ = ["STEP_LIMIT", "PageResolver", "at_once", "page_resolver", "undo_in_order", "undo_one"]
 
 STEP_LIMIT = 10.0
 """Seconds for one step."""
+_AT_ONCE = 8
+"""Changes that are undone, and targets that are compared, at once: few enough that none waits for the others longer than its limit."""
 _TEAR_DOWN_LIMIT = 30.0
 _ASK_AGAIN = 0.1
 """Seconds after which a sandbox that does not answer is asked once more."""
 
+T = TypeVar("T")
+
 PageResolver = Callable[[ResolvePage], Awaitable[StepResult]]
 """Resolves one page on every channel that took it."""
+
+
+async def undo_in_order(
+    newest_first: Iterable[Armed], undo: Callable[[Armed], Awaitable[None]]
+) -> None:
+    """Undo every change, newest first; what a fault did to several targets, at once.
+
+    An error of one stops no other; the first is raised when all have been tried.
+    """
+    errors: list[Exception] = []
+
+    async def attempt(armed: Armed) -> None:
+        try:
+            await undo(armed)
+        except Exception as error:
+            errors.append(error)
+
+    for alike in _batches(newest_first):
+        await at_once(alike, attempt)
+    if errors:
+        raise errors[0]
+
+
+async def at_once(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
+    """Do it to several at a time, the first ones first."""
+    limit = anyio.Semaphore(_AT_ONCE)
+
+    async def limited(item: T) -> None:
+        try:
+            await do(item)
+        finally:
+            limit.release()
+
+    async with anyio.create_task_group() as together:
+        for item in items:
+            await limit.acquire()
+            together.start_soon(limited, item)
+
+
+def _batches(newest_first: Iterable[Armed]) -> Iterator[list[Armed]]:
+    """What follows each other and is the same change to other targets is one batch."""
+    batch: list[Armed] = []
+    for armed in newest_first:
+        alike = batch and _kind(batch[0]) == _kind(armed)
+        if not alike or armed.target in {each.target for each in batch}:
+            if batch:
+                yield batch
+            batch = []
+        batch.append(armed)
+    if batch:
+        yield batch
+
+
+def _kind(armed: Armed) -> tuple[str, str, tuple[type[Step], ...]]:
+    return armed.sandbox.kind, armed.sandbox.address, tuple(type(step) for step in armed.steps)
 
 
 async def undo_one(

@@ -138,7 +138,7 @@ class Watchdog:
         self._wire.send(guard.Register(process))
 
     def extend(self, seconds: float) -> None:
-        """Move the hard deadline to ``seconds`` from now."""
+        """Let the hard deadline be no sooner than ``seconds`` from now."""
         self._wire.send(guard.Limit(guard.boottime() + seconds))
 
     async def wait_lost(self) -> str:

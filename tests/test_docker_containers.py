@@ -73,6 +73,20 @@ def test_what_compose_did_not_make_is_numbered_by_name() -> None:
     }
 
 
+def test_a_container_that_vanishes_hands_its_slot_to_none_of_the_others() -> None:
+    """What is looked at after it, by the same name, would else be another one."""
+    containers = [
+        read_container(inspected(name, gameday__service="web"), near=True, host="127.0.0.1")
+        for name in ("a", "b", "c")
+    ]
+    known = {one.key: one.number for one in numbered(containers)}
+    fresh = read_container(inspected("0", gameday__service="web"), near=True, host="127.0.0.1")
+    left = numbered([fresh, *containers[1:]], known)
+    assert {one.name: one.slot for one in left} == {"b": "web-2", "c": "web-3", "0": "web-4"}
+    again = numbered(containers, known)
+    assert {one.key: one.number for one in again} == known
+
+
 @pytest.mark.parametrize(
     ("labels", "links"),
     [

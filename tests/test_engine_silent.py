@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
     yield
+    for thread in threading.enumerate():
+        if "AnyIO" in thread.name:  # as long as it ends, it holds the error of its last call
+            thread.join(5)
     gc.collect()
 
 

@@ -34,6 +34,7 @@ from gameday.injectors.sandbox.docker.containers import (
 from gameday.injectors.sandbox.docker.deeds import Deeds
 from gameday.injectors.sandbox.docker.elsewhere import Elsewhere
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
+from gameday.injectors.sandbox.docker.keeping import keep, read_kept
 from gameday.injectors.sandbox.docker.limits import read_limit
 from gameday.injectors.sandbox.docker.networks import Connection, connection_of
 from gameday.injectors.sandbox.netns import preflight
@@ -101,6 +102,7 @@ class DockerSandbox(Sandbox):
         self._listing = anyio.Lock()
         self._listed: list[Container] = []
         self._listed_at = 0.0
+        self._numbers: dict[str, int] = {}
         self._lacks = dict(lacks or {})
         self.outside = why_outside(self.engine) if outside is None else outside
         self.helping = anyio.Lock()
@@ -284,8 +286,22 @@ class DockerSandbox(Sandbox):
             for one in listed:
                 if one["Labels"].get("com.docker.compose.oneoff") != "True":
                     group.start_soon(look, one["Id"])
-        every = numbered(found)
+        every = self._numbered(found)
         self._fills.update((one.process, one) for one in every if one.process is not None)
+        return every
+
+    def _numbered(self, found: Sequence[Container]) -> list[Container]:
+        """With the numbers that they had before, whoever of the drill's processes gave them."""
+        new = [one for one in found if not one.is_numbered and one.key not in self._numbers]
+        path = self.deeds.beside("slots.json") if new else None
+        if path is not None:
+            self._numbers |= read_kept(path, dict[str, int]) or {}
+        every = numbered(found, self._numbers)
+        if any(one.key not in self._numbers for one in new):
+            self._numbers |= {one.key: one.number for one in every if not one.is_numbered}
+            if path is not None:
+                with suppress(SandboxError):  # then they are known as long as we are
+                    keep(path, msgspec.json.encode(self._numbers))
         return every
 
     @property
