@@ -3,7 +3,8 @@
 They wake when somebody would: a page is delivered, or a report comes in. They
 see alerts, reports, what others say, and `sandbox ps`; they act with the hands
 and speak through the inbox, each step after its reaction time. A person who was
-faster is not repeated. A page that fires after it was said to be over is a new
+faster is not repeated. A page that fires while they respond is acknowledged like the first, if their
+script acknowledges. A page that fires after it was said to be over is a new
 call: they begin again, as on-call would. What fires and is over again while the
 sandbox warms up is no call: their script is for the drill.
 """
@@ -67,16 +68,23 @@ class Knowledge:
 
     Attributes:
         firing: Pages that fire.
+        acknowledged: Pages that somebody acknowledged.
         call: The call that is open, or the next one.
     """
 
     def __init__(self) -> None:
         self.firing: set[str] = set()
+        self.acknowledged: set[str] = set()
         self.call = Call()
         self._first = True
         self._running = False
         self._waiting: set[str] = set()
         self._old: set[str] = set()
+
+    @property
+    def unacknowledged(self) -> set[str]:
+        """Pages that fire, and were not acknowledged, nor known when somebody said that it was over."""
+        return self.firing - self.acknowledged - self._old
 
     def observe(self, event: events.Event) -> None:
         """Take in what is public; nothing of the breaker's is."""
@@ -99,6 +107,8 @@ class Knowledge:
                     self.call.raised.set()
             case events.Said():
                 self.call.said.add(event.verb)
+                if event.verb == "ack":
+                    self.acknowledged |= {event.page} if event.page else self.firing
                 if event.verb in _OVER:
                     self._close()
 
@@ -129,8 +139,11 @@ class ScriptedFixer:
         """Respond to each call, until cancelled."""
         while True:
             call = self.knowledge.call
-            await self.respond(call)
-            await call.over.wait()
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._acknowledge_more, call)
+                await self.respond(call)
+                await call.over.wait()
+                beside.cancel_scope.cancel()
 
     async def respond(self, call: Call) -> None:
         """Play the script once alerted; returns at its end, or when somebody else closed the call."""
@@ -140,6 +153,18 @@ class ScriptedFixer:
             if call.over.is_set():
                 return
             await self._take(step, call)
+
+    async def _acknowledge_more(self, call: Call) -> None:
+        """Pages that come once the script has acknowledged."""
+        step = next(
+            (each for each in self.steps if isinstance(each, Say) and each.verb == "ack"), None
+        )
+        while step is not None:
+            await anyio.sleep(_LOOK_EVERY)
+            if "ack" in call.said and self.knowledge.unacknowledged:
+                await anyio.sleep(self.reaction)
+                if self.knowledge.unacknowledged:
+                    await self._utter(step)
 
     async def _take(self, step: Step, call: Call) -> None:
         try:
@@ -170,6 +195,9 @@ class ScriptedFixer:
     async def _say(self, step: Say, call: Call) -> None:
         if step.verb in _ONCE and step.verb in call.said:
             return
+        await self._utter(step)
+
+    async def _utter(self, step: Say) -> None:
         text = fill(step.text, await self.box.list_slots())
         await self.speak(step.verb, step.text if text is None else text)
 

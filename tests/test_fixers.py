@@ -169,6 +169,25 @@ def test_a_page_after_the_end_is_a_new_call() -> None:
     ]
 
 
+def test_a_page_that_comes_while_they_respond_is_acknowledged_too() -> None:
+    async def flap(scene: Scene) -> None:
+        await anyio.sleep(5.0)
+        scene.knowledge.observe(events.AlertResolved(at=0.0, page="A-1", by="monitoring"))
+        await anyio.sleep(1.2)
+        scene.page("A-2")
+        await anyio.sleep(20.0)
+        scene.hear("resolve")
+
+    scene = Scene("ack", "wait 10s", "mitigate", reaction=2.0, limit=60.0, again=True).play(flap)
+    assert [(at, verb) for at, verb, _ in scene.said] == [
+        (2.0, "ack"),
+        (8.5, "ack"),
+        (16.0, "mitigate"),
+    ]
+    silent = Scene("wait 10s", "mitigate", reaction=2.0, limit=60.0, again=True).play(flap)
+    assert silent.verbs == ["mitigate"]
+
+
 def test_what_was_known_before_the_end_is_no_new_call() -> None:
     async def later(scene: Scene) -> None:
         await anyio.sleep(50)
@@ -183,7 +202,8 @@ def test_a_script_that_closes_nothing_is_played_once() -> None:
         await anyio.sleep(50)
         scene.page("A-2")
 
-    assert Scene("ack", "mitigate", again=True).play(later).verbs == ["ack", "mitigate"]
+    played = Scene("ack", "mitigate", again=True).play(later)
+    assert played.verbs == ["ack", "mitigate", "ack"], "what comes later is only acknowledged"
 
 
 def test_waiting_for_health_ends_when_somebody_else_says_that_it_is_over() -> None:

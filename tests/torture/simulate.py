@@ -52,7 +52,9 @@ LONGEST_EVENTS = 2400
 FAULTS: tuple[dict[str, Any], ...] = (
     {"inject": "process.kill", "target": {"service": "gateway"}},
     {"inject": "process.kill", "target": {"service": "api", "count": 1}},
+    {"inject": "process.kill", "target": {"service": "api"}},
     {"inject": "process.pause", "target": {"service": "gateway"}},
+    {"inject": "process.pause", "target": {"service": "api"}},
     {"inject": "process.crashloop", "target": {"service": "gateway"}},
     {"inject": "cpu.burn", "target": {"service": "gateway"}},
     {"inject": "memory.hog", "target": {"service": "gateway"}},
