@@ -29,6 +29,8 @@ class ArmedInjection(msgspec.Struct):
         entry: Its entry of the scenario's ``faults``.
         before: The target's fingerprint without any fault of ours.
         took_effect: It was seen to; never unlearnt.
+        made: It was made, as far as that worked.
+        over: It was in force, and was seen to be so no longer.
         undoing: Its undo has begun: no look at it counts any more.
         ended: It is undone.
         failure: Why its undo failed, as it was told last.
@@ -40,6 +42,8 @@ class ArmedInjection(msgspec.Struct):
     entry: int
     before: Mapping[str, str]
     took_effect: bool = False
+    made: bool = False
+    over: bool = False
     undoing: bool = False
     ended: bool = False
     failure: str | None = None

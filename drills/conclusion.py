@@ -117,7 +117,7 @@ def missed(
     failed = {e.injection for e in ends if e.outcome == Outcome.FAILED.value}
     torn_down = any(each.id == SANDBOX for each in undone)
     over = {e.injection for e in ends if e.outcome != Outcome.FAILED.value}
-    checked = {e.injection for e in events if isinstance(e, TargetChecked)}
+    checked = {e.injection: e.equal for e in events if isinstance(e, TargetChecked)}
     found: list[Event] = []
     for each in undone:
         told = (each.id, each.outcome.value, each.by) in known
@@ -139,7 +139,7 @@ def missed(
             )
         )
     for look in {each.id: each for each in compared}.values():  # the last one counts
-        if look.id in injections - checked:
+        if look.id in injections and checked.get(look.id) is not look.equal:
             found.append(
                 TargetChecked(
                     seq=last.seq + len(found) + 1,

@@ -26,7 +26,7 @@ from gameday.drills.foreign import foreign
 from gameday.drills.ports import Emit, UndoBook
 from gameday.drills.undoing import at_once, undo_in_order
 from gameday.injectors.errors import GamedayError
-from gameday.injectors.fault import Evidence, Fault, Injection
+from gameday.injectors.fault import Evidence, Fault, Injection, exclude_each_other
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import Outcome, Undone
 from gameday.scenarios.model import FaultEntry
@@ -159,6 +159,11 @@ class Injections:
         if self._over():  # asked for in this very moment: nobody has cancelled us yet
             return
         called = self._now()
+        if other := self._excluding(armed):
+            why = f"{other.fault.kind} is in force on {injection.target}, and both cannot be"
+            self._emit(events.InjectFailed(at=called, injection=injection.id, error=why))
+            return
+        armed.made = True
         self._emit(events.InjectCalled(at=called, injection=injection.id))
         try:
             await foreign(fault.inject, self._box, injection)
@@ -169,6 +174,15 @@ class Injections:
                 return
             raise
         self._errands.start(f"look at {injection.target}", self._look_on, armed, called)
+
+    def _excluding(self, armed: ArmedInjection) -> ArmedInjection | None:
+        """What is in force there, and excludes it: targets that are drawn by lot may meet."""
+        for other in self._armed:
+            same = other.injection.where == armed.injection.where
+            acts = other.made and not other.over and not other.ended
+            if same and acts and exclude_each_other(type(other.fault), type(armed.fault)):
+                return other
+        return None
 
     async def _arm(
         self, fault: Fault, injection: Injection, entry: int, found: list[ArmedInjection]
@@ -205,6 +219,7 @@ class Injections:
                 await self._mind_cpus(armed)
             in_force = evidence.in_force
             if armed.took_effect and not in_force:
+                armed.over = True
                 return
             if self._now() - called > EFFECT_TIMEOUT and not armed.took_effect:
                 self._looked(armed, evidence, previous)  # said once, and looked at still
@@ -298,8 +313,8 @@ class Injections:
             self._errands.fail(f"undo of {armed.name}", error)
             what = f"{type(error).__name__}: {error}"
             return Undone(armed.injection.id, Outcome.FAILED, what), ""
-        if result.outcome is Outcome.FAILED:
-            return result, ""
+        if result.outcome in (Outcome.FAILED, Outcome.TAKEN_OVER):
+            return result, ""  # what somebody took over is theirs, as it is
         try:
             return result, await armed.still_seen(within)
         except Exception as error:  # a bug of the look: then the target itself has to prove it

@@ -195,8 +195,6 @@ class _Play:
 
     def emit(self, event: events.Event) -> None:
         self.view.observe(self.journal.append(event))
-        if isinstance(event, events.InjectionUndone) and self.watchdog is not None:
-            self.watchdog.extend(GRACE)  # fifty targets take their time; what hangs undoes nothing
 
     def now(self) -> float:
         return self.journal.now()
@@ -351,7 +349,7 @@ class _Play:
             },
             keep_off=self.affinity.keep_off,
             allow=aim.allow,
-            listeners=[self.view.observe, knowledge.observe],
+            listeners=[self.view.observe, knowledge.observe, self._move_limit],
         )
         for name, sli in self.scenario.slis.items():
             probe = Probe(name, sli, addresses, self.now)
@@ -366,6 +364,11 @@ class _Play:
             fixer = ScriptedFixer(scripted, box, knowledge, self._speak)
             stage.actors["fixer"] = lambda runner: fixer.run()
         return Runner(self.scenario, stage, seed=self.options.seed, zero=self.journal.zero)
+
+    def _move_limit(self, event: events.Event) -> None:
+        """Fifty targets may take their time; what hangs undoes nothing."""
+        if isinstance(event, events.InjectionUndone) and self.watchdog is not None:
+            self.watchdog.extend(GRACE)
 
     async def _note_services(self, box: Sandbox) -> None:
         """Whose services take part: the debrief names their owners."""

@@ -84,6 +84,27 @@ def test_what_a_recoverer_compared_is_told(lines: list[bytes], tmp_path: Path, e
     assert ("not as it was" in folder.debrief("md").read_text()) is not equal
 
 
+@pytest.mark.parametrize("equal", [True, False], ids=["as it was", "different"])
+def test_what_a_recoverer_compared_later_counts_more(
+    lines: list[bytes], tmp_path: Path, equal: bool
+) -> None:
+    """The runner could not look: its engine was away."""
+    journal = list(events.decode(lines))
+    (checked,) = (e for e in journal if isinstance(e, events.TargetChecked))
+    early = msgspec.structs.replace(checked, equal=False, detail="the engine does not answer")
+    told = [early if each is checked else each for each in journal]
+    folder = folder_of(tmp_path, [events.encode(each) for each in told])
+    later = Compared(checked.injection, equal, "" if equal else "cpus", 9.5)
+    folder.recovery.write_bytes(
+        b"".join(
+            msgspec.json.encode(one) + b"\n"
+            for one in (Undone(checked.injection, Outcome.PUT_BACK, at=9.0, by="watchdog"), later)
+        )
+    )
+    (injection,) = read_drill(folder).score.injections
+    assert injection.healthy is equal
+
+
 def test_a_journal_cut_anywhere_is_still_scored(lines: list[bytes], tmp_path: Path) -> None:
     folder = folder_of(tmp_path, [])
     for end in range(len(lines) + 1):

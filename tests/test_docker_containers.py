@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gameday.injectors.sandbox.docker.containers import links_of, numbered, read_container
+from gameday.injectors.sandbox.docker.containers import Container, links_of, read_container
 from gameday.injectors.sandbox.docker.engine import Engine, EngineSilent
 from gameday.injectors.sandbox.docker.files import read_at_rest
+from gameday.injectors.sandbox.docker.places import Places, numbered
 
 
 def inspected(name: str, *, pid: int = 0, **labels: str) -> dict[str, Any]:
@@ -73,18 +74,34 @@ def test_what_compose_did_not_make_is_numbered_by_name() -> None:
     }
 
 
+def web(id: str, name: str = "") -> Container:  # noqa: A002 - Docker's own word
+    made = inspected(name or id, gameday__service="web") | {"Id": id}
+    return read_container(made, near=True, host="127.0.0.1")
+
+
+def slots(found: list[Container]) -> dict[str, str]:
+    return {one.id: one.slot for one in found}
+
+
 def test_a_container_that_vanishes_hands_its_slot_to_none_of_the_others() -> None:
     """What is looked at after it, by the same name, would else be another one."""
-    containers = [
-        read_container(inspected(name, gameday__service="web"), near=True, host="127.0.0.1")
-        for name in ("a", "b", "c")
-    ]
-    known = {one.key: one.number for one in numbered(containers)}
-    fresh = read_container(inspected("0", gameday__service="web"), near=True, host="127.0.0.1")
-    left = numbered([fresh, *containers[1:]], known)
-    assert {one.name: one.slot for one in left} == {"b": "web-2", "c": "web-3", "0": "web-4"}
-    again = numbered(containers, known)
-    assert {one.key: one.number for one in again} == known
+    a, b, c = map(web, "abc")
+    known = Places().noting(numbered([a, b, c]))
+    assert slots(numbered([web("0"), b, c], known)) == {"b": "web-2", "c": "web-3", "0": "web-4"}
+    assert slots(numbered([a, b, c], known)) == {"a": "web-1", "b": "web-2", "c": "web-3"}
+    assert known.filler("web-2") == "b"
+
+
+def test_a_container_keeps_its_slot_under_another_name_and_hands_it_on_by_its_name() -> None:
+    """As deployments do it: the old one is renamed, and a new one gets its name."""
+    known = Places().noting(numbered([web("a"), web("b")]))
+    both = numbered([web("a", "a-old"), web("new", "a"), web("b")], known)
+    assert slots(both) == {"a": "web-1", "b": "web-2", "new": "web-3"}
+    assert slots(numbered([web("new", "a"), web("b")], known)) == {"new": "web-1", "b": "web-2"}
+    alone = read_container(inspected("lone"), near=True, host="127.0.0.1")
+    known = Places().noting(numbered([alone]))
+    renamed = read_container(inspected("other") | {"Id": alone.id}, near=True, host="127.0.0.1")
+    assert slots(numbered([renamed], known)) == {alone.id: "lone-1"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import anyio
@@ -283,6 +284,36 @@ def test_what_is_being_killed_is_started_anew(box: DockerSandbox) -> None:
         run(killed, delay)
 
 
+def test_what_was_told_to_stop_and_has_not_yet_ends_with_the_undo(
+    box: DockerSandbox, containers: Containers
+) -> None:
+    """Else the engine would end it once its grace is over, when everything has been put back."""
+    deaf = ("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    name = containers.start("stubborn", 1, command=deaf)
+
+    async def stopped_in_vain() -> None:
+        fault = make("container.stop", target={"slot": "stubborn-1"}, grace="3s")
+        (injection,) = await fault.plan(box, Random(1))
+        with anyio.move_on_after(0.5):
+            await fault.inject(box, injection)
+        (step,) = injection.undo
+        done = await box.run_step(step)
+        assert done.outcome is Outcome.PUT_BACK, done
+        after = await box.find("stubborn-1")
+        await anyio.sleep(4.0)
+        later = await box.find("stubborn-1")
+        assert after is not None
+        assert later is not None
+        assert injection.before != after.process == later.process is not None
+        assert (await box.run_step(step)).outcome is Outcome.NOTHING
+
+    try:
+        run(stopped_in_vain)
+    finally:
+        containers.docker("rm", "--force", "--volumes", name)
+        containers.names.remove(name)
+
+
 def test_what_has_ended_is_started_anew_though_the_engine_has_not_heard_of_it(
     box: DockerSandbox,
 ) -> None:
@@ -442,13 +473,14 @@ def test_a_removed_container_comes_back_whole(
     containers.docker("network", "create", "--subnet", "10.123.45.0/24", second)
     name = containers.start(
         *("odd", 1, "--network-alias", "curious", "--volume", "/nameless"),
+        *("--mount", "type=volume,target=/unnamed"),  # as Compose says it
         *("--volume", f"{second}:/named", "--env", "SECRET=swordfish", "--memory", "64m"),
     )
     try:
         containers.docker(
             *("network", "connect", "--ip", "10.123.45.67", "--alias", "other", second, name)
         )
-        for folder in ("nameless", "named"):
+        for folder in ("nameless", "unnamed", "named"):
             containers.docker("exec", name, "sh", "-c", f"echo kept > /{folder}/file")
         before = containers.inspected()
         trial = Trial(box, make("container.remove", target={"slot": "odd-1"}), patience=30.0)
@@ -468,9 +500,14 @@ def test_a_removed_container_comes_back_whole(
         after = containers.inspected()
         changed = {path for path in before | after if before.get(path) != after.get(path)}
         # A volume without a name has to be named to be had again; no option is not an empty one.
-        how = ("/HostConfig/Binds/2", "/Mounts/2/Mode", "/DriverOpts")
+        how = (
+            "/HostConfig/Binds/2",
+            "/Mounts/2/Mode",
+            "/HostConfig/Mounts/0/Source",
+            "/DriverOpts",
+        )
         assert all(path.endswith(how) for path in changed), changed
-        for folder in ("nameless", "named"):
+        for folder in ("nameless", "unnamed", "named"):
             assert containers.docker("exec", name, "cat", f"/{folder}/file") == "kept"
         ((injection, _),) = run(trial.inject)
         containers.names.remove(name)

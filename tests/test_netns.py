@@ -165,6 +165,19 @@ async def test_many_at_once_come_and_go_one_by_one(users: bool, pair: Pair) -> N
     assert await namespace.fingerprint() == before
 
 
+async def test_many_are_taken_off_at_once(pair: Pair) -> None:
+    """As the undo of a fault on many links does; however long each of them takes."""
+    namespace = Namespace(pair.near, mine())
+    before = await namespace.fingerprint()
+    every = [toxic("bandwidth", rate=5e5) for _ in range(8)]
+    for number, one in enumerate(every):
+        await namespace.add(one, [f"192.0.2.{number}"])
+    async with anyio.create_task_group() as group:
+        for one in every:
+            group.start_soon(namespace.remove, one.tag)
+    assert await namespace.fingerprint() == before
+
+
 async def test_what_the_user_puts_beside_ours_stays(pair: Pair) -> None:
     namespace, one = Namespace(pair.near), toxic("bandwidth")
     await namespace.add(one, [FAR])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,25 @@ def test_after_the_drill(terminal: Terminal, bug: str) -> None:
     (drill,) = list_drills(terminal.cwd)
     assert terminal.gameday("debrief", drill.id).returncode == 0
     assert Path(drill.debrief("html")).exists()
+
+
+_MOVES = """
+import sys
+from gameday.drills.watchdog import Watchdog
+Watchdog.extend = lambda self, seconds: print(f"extended by {seconds:g} s", file=sys.stderr)
+from gameday.__main__ import main
+main()
+"""
+
+
+def test_each_undo_moves_the_limit_of_the_watchdog(terminal: Terminal) -> None:
+    path = lay_out(terminal.cwd, scenario())
+    done = subprocess.run(
+        [sys.executable, "-c", _MOVES, "run", str(path)],
+        cwd=terminal.cwd,
+        env=terminal.environment(None),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr.count("extended by 60 s") == 1, done.stderr

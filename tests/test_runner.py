@@ -544,6 +544,20 @@ def test_that_a_fault_took_effect_is_never_unlearnt(looks: list[bool]) -> None:
     drill.check_put_back()
 
 
+def test_what_lots_bring_together_and_excludes_each_other_is_not_made() -> None:
+    """By name it is refused before the drill; where targets are drawn, it may come about."""
+    one = {"at": "1s", "inject": "process.pause", "target": {"service": "api", "count": 1}}
+    both = one | {"inject": "process.kill", "target": {"service": "api", "count": 2}}
+    drill = Drill(scenario(duration="8s", faults=[one, both]), arming=0.5)
+    (failed,) = drill.of(events.InjectFailed)
+    armed = {e.injection.id: e.injection for e in drill.of(events.InjectionArmed)}
+    there = armed[failed.injection].target
+    assert f"is in force on {there}, and both cannot be" in failed.error
+    assert len(armed) == 3
+    assert len(drill.of(events.InjectCalled)) == 2
+    drill.check_put_back()
+
+
 def test_a_process_that_is_gone_already_was_not_killed_by_us() -> None:
     def restart(runner: Runner) -> Awaitable[None]:
         return runner.stage.box.hands.restart("gateway-1", by="fixer")

@@ -120,6 +120,25 @@ async def test_a_drill_that_does_not_end_is_ended(scene: Scene) -> None:
     assert "longer than it may" in scene.log()
 
 
+async def test_a_drill_that_goes_on_undoing_has_more_time(scene: Scene) -> None:
+    scene.run("""
+        async def main():
+            watchdog = await stand(limit=0.5)
+            log = UndoLog(folder.undo)
+            await inject(log, await FakeSandbox.connect(box_ref), "t")
+            watchdog.extend(60.0)
+            watchdog.extend(0.1)
+            print("go", flush=True)
+            with anyio.move_on_after(1.5):
+                await watchdog.wait_lost()
+            print("alive", flush=True)
+            await anyio.sleep(60)
+        anyio.run(main)
+    """)
+    await anyio.sleep(1.0)
+    assert "longer than it may" not in scene.log()
+
+
 async def test_a_runner_that_fails_with_nothing_at_stake_may_say_why(scene: Scene) -> None:
     runner = scene.run("""
         async def main():

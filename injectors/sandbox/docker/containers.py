@@ -2,8 +2,7 @@
 
 A slot is one replica of a service: ``api-2`` is the container of the Compose service ``api``
 with the number 2. A container that no Compose project made is its label ``gameday.service``,
-else its own name, and replica 1; several with one label are numbered by their names, and
-keep their numbers as long as a drill lasts.
+else its own name, and replica 1; several with one label are numbered by their names (`places`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Link, Slot, labels_of
 from gameday.injectors.undo import ProcessId
 
-__all__ = ["OPT_IN", "Container", "links_of", "numbered", "read_container"]
+__all__ = ["OPT_IN", "Container", "links_of", "read_container"]
 
 OPT_IN = "gameday.sandbox=true"
 """The label by which a container may be broken."""
@@ -66,11 +65,6 @@ class Container(msgspec.Struct, frozen=True):
     def slot(self) -> str:
         """The slot that it fills."""
         return f"{self.service}-{self.number}"
-
-    @property
-    def key(self) -> str:
-        """Who it is among those of its service, also once it was made again."""
-        return f"{self.service}/{self.name}"
 
     @property
     def is_numbered(self) -> bool:
@@ -140,33 +134,6 @@ def read_container(found: Mapping[str, Any], *, near: bool, host: str) -> Contai
         addresses=addresses,
         inspected=dict(found),
     )
-
-
-def numbered(
-    containers: Iterable[Container], known: Mapping[str, int] | None = None
-) -> list[Container]:
-    """Each with its number, ordered by service as first created, then by number.
-
-    Args:
-        known: By `Container.key`, numbers that were given before: they stay, and belong to nobody
-            else, so that a container that vanishes hands its slot to none of the others.
-    """
-    given = known or {}
-    found = sorted(containers, key=lambda one: one.inspected.get("Created", ""))
-    services = list(dict.fromkeys(one.service for one in found))
-    settled = []
-    for service in services:
-        ours = [
-            msgspec.structs.replace(one, number=one.number or given.get(one.key, 0))
-            for one in found
-            if one.service == service
-        ]
-        taken = {one.number for one in ours}
-        taken |= {given[key] for key in given if key.rpartition("/")[0] == service}
-        free = (number for number in range(1, len(ours) + 1 + max(taken)) if number not in taken)
-        for one in sorted(ours, key=lambda one: (one.number or 1 << 30, one.name)):
-            settled.append(msgspec.structs.replace(one, number=one.number or next(free)))
-    return settled
 
 
 def links_of(containers: Iterable[Container]) -> tuple[Link, ...]:

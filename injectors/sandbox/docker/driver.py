@@ -28,7 +28,6 @@ from gameday.injectors.sandbox.docker.containers import (
     OPT_IN,
     Container,
     links_of,
-    numbered,
     read_container,
 )
 from gameday.injectors.sandbox.docker.deeds import Deeds
@@ -37,6 +36,7 @@ from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundi
 from gameday.injectors.sandbox.docker.keeping import keep, read_kept
 from gameday.injectors.sandbox.docker.limits import read_limit
 from gameday.injectors.sandbox.docker.networks import Connection, connection_of
+from gameday.injectors.sandbox.docker.places import FILE, Places, numbered
 from gameday.injectors.sandbox.netns import preflight
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.sandbox.ports import free_port
@@ -102,7 +102,7 @@ class DockerSandbox(Sandbox):
         self._listing = anyio.Lock()
         self._listed: list[Container] = []
         self._listed_at = 0.0
-        self._numbers: dict[str, int] = {}
+        self._places = Places()
         self._lacks = dict(lacks or {})
         self.outside = why_outside(self.engine) if outside is None else outside
         self.helping = anyio.Lock()
@@ -291,17 +291,16 @@ class DockerSandbox(Sandbox):
         return every
 
     def _numbered(self, found: Sequence[Container]) -> list[Container]:
-        """With the numbers that they had before, whoever of the drill's processes gave them."""
-        new = [one for one in found if not one.is_numbered and one.key not in self._numbers]
-        path = self.deeds.beside("slots.json") if new else None
-        if path is not None:
-            self._numbers |= read_kept(path, dict[str, int]) or {}
-        every = numbered(found, self._numbers)
-        if any(one.key not in self._numbers for one in new):
-            self._numbers |= {one.key: one.number for one in every if not one.is_numbered}
-            if path is not None:
-                with suppress(SandboxError):  # then they are known as long as we are
-                    keep(path, msgspec.json.encode(self._numbers))
+        """In the slots that they had before, whoever of the drill's processes saw them first."""
+        path = self.deeds.beside(FILE)
+        if any(not one.is_numbered and one.id not in self._places.ids for one in found) and path:
+            self._places |= read_kept(path, Places) or Places()
+        every = numbered(found, self._places)
+        known = self._places.noting(every)
+        if known != self._places and path:
+            with suppress(SandboxError):  # then they are known as long as we are
+                keep(path, msgspec.json.encode(known))
+        self._places = known
         return every
 
     @property
@@ -553,10 +552,16 @@ def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
     service, _, number = slot.rpartition("-")
     project = ref.options.get("project", "")
     if not project:
-        chosen = (ref.options.get("label", ""), OPT_IN, f"gameday.service={service}")
-        words = " ".join(f"--filter {shlex.quote(f'label={one}')}" for one in chosen if one)
-        named = f"{docker} ps -a {words} --format '{{{{.Names}}}} {{{{.ID}}}}'"
-        return f"$({named} | sort | sed -n {shlex.quote(number + 'p')} | cut -d' ' -f2)"
+        path = Deeds(ref.options.get("deeds", "")).beside(FILE)
+        known = read_kept(path, Places) if path is not None else None
+        if known is not None and (one := known.filler(slot)):
+            return one[:12]
+        chosen = [each for each in (ref.options.get("label", ""), OPT_IN) if each]
+        words = " ".join(f"--filter {shlex.quote(f'label={one}')}" for one in chosen)
+        form = '{{or (.Label "gameday.service") .Names}} {{.Names}} {{.ID}}'
+        listed = f"{docker} ps -a {words} --format '{form}' | LC_ALL=C sort"
+        ours = f"awk -v s={shlex.quote(service)} '$1 == s {{print $3}}'"
+        return f"$({listed} | {ours} | sed -n {shlex.quote(number + 'p')})"
     filters = [
         f"label={teardown.PROJECT}={project}",
         f"label=com.docker.compose.service={service}",
@@ -659,6 +664,10 @@ def _host_config(container: Container) -> dict[str, Any]:
     }
     binds = host.get("Binds") or ()
     host["Binds"] = [bind for bind in binds if str(bind).partition(":")[0] not in nameless]
+    host["Mounts"] = [
+        {key: value for key, value in mount.items() if key != "Source" or value not in nameless}
+        for mount in host.get("Mounts") or ()
+    ]
     return host
 
 

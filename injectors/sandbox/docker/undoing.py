@@ -9,7 +9,8 @@ SignalProcess
 StartSlot
     Nobody filled the slot: ``put-back``, it was started; where somebody stopped it by
     `gameday sandbox stop`, or removed the container: ``taken-over``.
-    The process that was there when it was armed runs: ``nothing``; another one: ``taken-over``.
+    The process that was there when it was armed runs: ``nothing``, unless we told it to stop: then it is
+    ended, and a new one started; another one runs: ``taken-over``.
 ClearHold
     The hold was there: ``put-back``. Else as StartSlot.
 RestoreAffinity, RestoreLimit
@@ -173,6 +174,9 @@ async def _go_on(step: SignalProcess, box: DockerSandbox) -> StepResult:
 
 async def _start(slot: str, who: ProcessId | None, box: DockerSandbox) -> StepResult:
     container = await _look(slot, who, box)
+    if container is not None and container.process == who and who is not None:
+        container = await _ended(container, box)
+    whole.forget_stopping(who, box)
     if container is None:
         return StepResult(Outcome.TAKEN_OVER, "somebody removed the container")
     if container.process is not None:
@@ -187,6 +191,18 @@ async def _start(slot: str, who: ProcessId | None, box: DockerSandbox) -> StepRe
         return StepResult(Outcome.TAKEN_OVER, "the slot was taken out of use", by=stopped)
     await box.start(container)
     return StepResult(Outcome.PUT_BACK, "a new process was started")
+
+
+async def _ended(container: Container, box: DockerSandbox) -> Container | None:
+    """The container as it is once it has ended, if we told it to stop and it still may."""
+    found: Container | None = container
+    if await whole.end_stopping(container, box):
+        with anyio.move_on_after(_UP_WITHIN):
+            while (found := await box.find(container.slot)) is not None:
+                if found.process != container.process:
+                    break
+                await anyio.sleep(0.02)
+    return found
 
 
 async def _clear_hold(slot: str, tag: str, box: DockerSandbox) -> StepResult:

@@ -7,6 +7,7 @@ place: its environment may hold secrets. The file goes once the container is bac
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from gameday.injectors.undo import CreateContainer, Outcome, ProcessId, StepResu
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["Whole", "create"]
+__all__ = ["Whole", "create", "end_stopping", "forget_stopping"]
 
 _MORE = 30.0
 """Seconds beyond its grace that a container may take to end."""
@@ -45,6 +46,8 @@ class Whole(Part):
     async def stop(self, slot: str, process: ProcessId | None, *, grace: float) -> None:
         container = await self._meant(slot, process)
         self._box.remember("stop", slot)
+        self._box.remember("unpause", slot)  # the engine lets go on what it is to stop
+        keep(_stopping(process, self._box), b"{}")
         seconds = round(grace)
         await self._box.engine.call("stop", container.id, timeout=seconds, within=seconds + _MORE)
         self._box.remember("stop", slot)  # it may have taken its time
@@ -72,6 +75,37 @@ class Whole(Part):
         if who != process:
             raise SandboxError(f"another process fills {slot} than when the fault was planned")
         return container
+
+
+async def end_stopping(container: Container, box: DockerSandbox) -> bool:
+    """End a container that we told to stop, and that has not come to its end; False if we did not.
+
+    The engine would kill it when its grace is over, long after the undo.
+    """
+    if not _was_told(container.process, box):
+        return False
+    box.remember("kill", container.slot)
+    with suppress(SandboxError):  # it may end by itself in this very moment
+        await box.engine.call("kill", container.id)
+    return True
+
+
+def forget_stopping(process: ProcessId | None, box: DockerSandbox) -> None:
+    """It is over: whoever fills the slot now was not told to stop."""
+    with suppress(SandboxError):
+        _stopping(process, box).unlink(missing_ok=True)
+
+
+def _was_told(process: ProcessId | None, box: DockerSandbox) -> bool:
+    with suppress(SandboxError):  # what keeps nothing stops nothing
+        return process is not None and _stopping(process, box).exists()
+    return False
+
+
+def _stopping(process: ProcessId | None, box: DockerSandbox) -> Path:
+    """A file that is there once we told a container with that process to stop."""
+    who = f"{process.pid}-{process.started}" if process is not None else "none"
+    return kept_path("stopping", who, box)
 
 
 async def create(step: CreateContainer, box: DockerSandbox) -> StepResult:
@@ -145,7 +179,18 @@ def _keep(container: Container, path: Path) -> None:
     if config.get("Hostname") == container.id[:12]:
         config["Hostname"] = ""  # the engine gave it that name, and gives the next one its own
     named = {str(bind).split(":")[1] for bind in host.get("Binds") or () if ":" in str(bind)}
-    named |= {mount.get("Target") for mount in host.get("Mounts") or ()}
+    volumes = {
+        mount["Destination"]: mount["Name"]
+        for mount in found.get("Mounts") or ()
+        if mount["Type"] == "volume"
+    }
+    asked = [dict(mount) for mount in host.get("Mounts") or ()]
+    for mount in asked:  # Compose asks for a volume without a name so; the engine gave it one
+        if mount.get("Type") == "volume" and not mount.get("Source"):
+            mount["Source"] = volumes.get(mount.get("Target"), "")
+    if asked:
+        host["Mounts"] = asked
+    named |= {str(mount.get("Target")) for mount in asked}
     nameless = [
         f"{mount['Name']}:{mount['Destination']}{'' if mount.get('RW', True) else ':ro'}"
         for mount in found.get("Mounts") or ()

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,17 @@ PATH = os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/
 """Where programs are looked for; ``iptables`` and ``tc`` are on no plain user's path."""
 _WITHIN = 15.0
 """Seconds that a command may take."""
+
+
+_turns: dict[tuple[int, int], threading.Lock] = {}
+"""By namespace: whose turn it is among our own threads, none of which can be frozen alone."""
+
+
+@contextlib.contextmanager
+def _turn(fd: int) -> Iterator[None]:
+    found = os.fstat(fd)
+    with _turns.setdefault((found.st_dev, found.st_ino), threading.Lock()):
+        yield
 
 
 class Inside:
@@ -97,7 +109,7 @@ class Inside:
         Raises:
             SandboxError: if another does not finish.
         """
-        with self.opened() as fd:
+        with self.opened() as fd, _turn(fd):
             deadline = time.monotonic() + within
             while True:
                 try:
