@@ -153,7 +153,10 @@ class _Parts:
         except Misfits as error:
             if not aside or any(one.path[:1] != (aside,) for one in error.unfits):
                 return None
-        return Placed(node, read(model, node.plain() | {aside: {}}))
+        try:  # what the model asks of all keys together was not looked at yet
+            return Placed(node, read(model, node.plain() | {aside: {}}))
+        except Misfits:
+            return None
 
     def _of_whole(self, path: Iterable[str | int]) -> Any:
         value: Any = self._whole

@@ -147,6 +147,7 @@ CHECKS = [
     ("slow: {quantile: 99%}", "slow: {quantile: 99%, service: wbe}", "12:34", "Did you mean web?"),
     ("{file: sandbox.yaml}", "{file: sandbox.yaml, replicas: {apo: 2}}", "7:42", "mean api?"),
     ("{file: sandbox.yaml}", "{file: sandbox.yaml, environment: {apo: {A: b}}}", "7:45", "api?"),
+    ("{file: sandbox.yaml}", "{kind: local, environment: {api: {A: [b]}}}", "7:47", "found a list"),
     ("{file: sandbox.yaml}", "{file: sandbox.yaml, environment: {api: {A: 1}}}", "7:54", 'in quotes: "1"'),
     ("{file: sandbox.yaml}", "{app: shp}", "7:16", "no application 'shp' | Did you mean shop?"),
     ("{file: sandbox.yaml}", "{app: shop, file: sandbox.yaml}", "7:10", "give app"),

@@ -193,6 +193,8 @@ def main(argv: list[str] | None = None) -> int:
     print(simulate.show(dict(simulated)), kills.show(killed), sep="\n\n")
     print(f"\n{docker_kills.show(docker) if docker else f'No kills on Docker: {why}'}")
     print(f"\nFuzzing: {fuzzed['inputs']:,} inputs, findings: {len(fuzzed['findings'])}")
+    for key, each in sorted(fuzzed["findings"].items()):
+        print(f"  {key}: {each['what']}\n{each['trace']}\n  {' '.join(each['files'])}")
     if not given.short:
         given.page.write_text(page(simulated, killed, docker, fuzzed), encoding="utf-8")
         print(f"\nwrote {given.page}")
