@@ -29,7 +29,7 @@ class ArmedInjection(msgspec.Struct):
         entry: Its entry of the scenario's ``faults``.
         before: The target's fingerprint without any fault of ours.
         took_effect: It was seen to; never unlearnt.
-        made: It was made, as far as that worked.
+        made: It was made, and that has not failed.
         over: It was in force, and was seen to be so no longer.
         undoing: Its undo has begun: no look at it counts any more.
         ended: It is undone.

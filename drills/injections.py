@@ -170,6 +170,7 @@ class Injections:
         except Exception as error:
             failure = events.InjectFailed(at=self._now(), injection=injection.id, error=str(error))
             self._emit(failure)
+            armed.made = False
             if isinstance(error, GamedayError):
                 return
             raise

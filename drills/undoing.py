@@ -49,34 +49,38 @@ async def undo_in_order(
 
     An error of one stops no other; the first is raised when all have been tried.
     """
-    errors: list[Exception] = []
-
-    async def attempt(armed: Armed) -> None:
-        try:
-            await undo(armed)
-        except Exception as error:
-            errors.append(error)
-
+    first: Exception | None = None
     for alike in _batches(newest_first):
-        await at_once(alike, attempt)
-    if errors:
-        raise errors[0]
+        try:
+            await at_once(alike, undo)
+        except Exception as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 async def at_once(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
-    """Do it to several at a time, the first ones first."""
-    limit = anyio.Semaphore(_AT_ONCE)
+    """Do it to several at a time, the first ones first.
 
-    async def limited(item: T) -> None:
+    An error of one stops no other; the first is raised when all have been tried.
+    """
+    limit = anyio.Semaphore(_AT_ONCE)
+    errors: list[Exception] = []
+
+    async def attempt(item: T) -> None:
         try:
             await do(item)
+        except Exception as error:
+            errors.append(error)
         finally:
             limit.release()
 
     async with anyio.create_task_group() as together:
         for item in items:
             await limit.acquire()
-            together.start_soon(limited, item)
+            together.start_soon(attempt, item)
+    if errors:
+        raise errors[0]
 
 
 def _batches(newest_first: Iterable[Armed]) -> Iterator[list[Armed]]:

@@ -18,6 +18,7 @@ from gameday.injectors.errors import Refused, SandboxGone, Unsupported, UsageErr
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.netns import detour, helpers, kinds, mark
+from gameday.injectors.sandbox.netns.inside import Inside
 from gameday.injectors.sandbox.netns.mark import InForce
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from tests.namespaces import (
@@ -165,17 +166,19 @@ async def test_many_at_once_come_and_go_one_by_one(users: bool, pair: Pair) -> N
     assert await namespace.fingerprint() == before
 
 
-async def test_many_are_taken_off_at_once(pair: Pair) -> None:
-    """As the undo of a fault on many links does; however long each of them takes."""
-    namespace = Namespace(pair.near, mine())
-    before = await namespace.fingerprint()
-    every = [toxic("bandwidth", rate=5e5) for _ in range(8)]
-    for number, one in enumerate(every):
-        await namespace.add(one, [f"192.0.2.{number}"])
-    async with anyio.create_task_group() as group:
-        for one in every:
-            group.start_soon(namespace.remove, one.tag)
-    assert await namespace.fingerprint() == before
+async def test_our_own_take_turns_however_long_it_takes(pair: Pair) -> None:
+    """Not as with others, who may be frozen: beside them we would go on after a second."""
+    namespace, one = Namespace(pair.near, mine()), toxic("loss")
+    await namespace.add(one, [FAR])
+    who = process.process_id(pair.near)
+    assert who is not None
+    with Inside(who).alone():
+        remover = threading.Thread(target=namespace.remove_now, args=(one.tag,))
+        remover.start()
+        await anyio.sleep(1.5)
+        assert await namespace.toxics()
+    await anyio.to_thread.run_sync(remover.join)
+    assert not await namespace.toxics()
 
 
 async def test_what_the_user_puts_beside_ours_stays(pair: Pair) -> None:

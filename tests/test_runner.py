@@ -558,6 +558,28 @@ def test_what_lots_bring_together_and_excludes_each_other_is_not_made() -> None:
     drill.check_put_back()
 
 
+def test_what_could_not_be_made_excludes_nothing() -> None:
+    one = {"at": "1s", "inject": "process.pause", "target": {"slot": "api-1"}}
+    both = {"at": "3s", "inject": "process.kill", "target": {"service": "api", "count": 2}}
+    drill = Drill(
+        scenario(duration="8s", faults=[one, both]),
+        trouble=lambda box: box.fail("inject", times=1),
+    )
+    (failed,) = drill.of(events.InjectFailed)
+    assert "both cannot be" not in failed.error
+    assert len(drill.of(events.InjectCalled)) == 3
+    drill.check_put_back()
+
+
+def test_what_somebody_took_out_of_use_is_taken_over_and_not_a_failure() -> None:
+    def stop(runner: Runner) -> Awaitable[None]:
+        return runner.stage.box.hands.stop("gateway-1", by="fixer")
+
+    drill = Drill(scenario(duration="8s", faults=[KILL]), actors=acting((3.0, stop)))
+    (undone,) = drill.of(events.InjectionUndone)
+    assert (undone.outcome, undone.by) == ("taken-over", "fixer")
+
+
 def test_a_process_that_is_gone_already_was_not_killed_by_us() -> None:
     def restart(runner: Runner) -> Awaitable[None]:
         return runner.stage.box.hands.restart("gateway-1", by="fixer")

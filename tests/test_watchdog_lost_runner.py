@@ -105,37 +105,29 @@ async def test_a_runner_whose_loop_hangs_is_ended(scene: Scene) -> None:
     assert scene.all_is_put_back(), scene.log()
 
 
+_LIMITED = """
+    async def main():
+        watchdog = await stand(limit=0.5)
+        log = UndoLog(folder.undo)
+        await inject(log, await FakeSandbox.connect(box_ref), "t")
+        for seconds in {later}:
+            watchdog.extend(seconds)
+        print("go", flush=True)
+        await watchdog.wait_lost()
+    anyio.run(main)
+"""
+
+
 async def test_a_drill_that_does_not_end_is_ended(scene: Scene) -> None:
-    scene.run("""
-        async def main():
-            watchdog = await stand(limit=0.5)
-            log = UndoLog(folder.undo)
-            await inject(log, await FakeSandbox.connect(box_ref), "t")
-            print("go", flush=True)
-            await watchdog.wait_lost()
-        anyio.run(main)
-    """)
+    scene.run(_LIMITED.format(later=()))
     await until(closed)
     assert scene.all_is_put_back()
     assert "longer than it may" in scene.log()
 
 
-async def test_a_drill_that_goes_on_undoing_has_more_time(scene: Scene) -> None:
-    scene.run("""
-        async def main():
-            watchdog = await stand(limit=0.5)
-            log = UndoLog(folder.undo)
-            await inject(log, await FakeSandbox.connect(box_ref), "t")
-            watchdog.extend(60.0)
-            watchdog.extend(0.1)
-            print("go", flush=True)
-            with anyio.move_on_after(1.5):
-                await watchdog.wait_lost()
-            print("alive", flush=True)
-            await anyio.sleep(60)
-        anyio.run(main)
-    """)
-    await anyio.sleep(1.0)
+async def test_a_drill_that_goes_on_undoing_has_more_time_and_never_less(scene: Scene) -> None:
+    scene.run(_LIMITED.format(later=(60.0, 0.1)))
+    await anyio.sleep(1.5)
     assert "longer than it may" not in scene.log()
 
 

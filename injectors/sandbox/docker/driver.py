@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ import msgspec
 from gameday.injectors.errors import Refused, SandboxError, Unsupported
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import GONE, Change, Link, Sandbox, Slot
-from gameday.injectors.sandbox.docker import changes, files, parts, teardown, undoing
+from gameday.injectors.sandbox.docker import by_hand, changes, files, parts, teardown, undoing
 from gameday.injectors.sandbox.docker.compose import Compose
 from gameday.injectors.sandbox.docker.containers import (
     OPT_IN,
@@ -33,27 +32,17 @@ from gameday.injectors.sandbox.docker.containers import (
 from gameday.injectors.sandbox.docker.deeds import Deeds
 from gameday.injectors.sandbox.docker.elsewhere import Elsewhere
 from gameday.injectors.sandbox.docker.engine import VARIABLES, Engine, surroundings
-from gameday.injectors.sandbox.docker.keeping import keep, read_kept
 from gameday.injectors.sandbox.docker.limits import read_limit
-from gameday.injectors.sandbox.docker.networks import Connection, connection_of
-from gameday.injectors.sandbox.docker.places import FILE, Places, numbered
+from gameday.injectors.sandbox.docker.networks import connection_of
+from gameday.injectors.sandbox.docker.places import Places, numbered
 from gameday.injectors.sandbox.netns import preflight
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.sandbox.ports import free_port
 from gameday.injectors.undo import (
-    ClearHold,
-    ConnectNetwork,
-    DeleteFile,
-    EndHelpers,
     ProcessId,
-    RemoveToxic,
-    RestoreAffinity,
     SandboxRef,
-    SignalProcess,
-    StartSlot,
     Step,
     StepResult,
-    TearDown,
 )
 
 __all__ = ["DockerSandbox", "why_outside"]
@@ -292,14 +281,12 @@ class DockerSandbox(Sandbox):
 
     def _numbered(self, found: Sequence[Container]) -> list[Container]:
         """In the slots that they had before, whoever of the drill's processes saw them first."""
-        path = self.deeds.beside(FILE)
-        if any(not one.is_numbered and one.id not in self._places.ids for one in found) and path:
-            self._places |= read_kept(path, Places) or Places()
+        if any(not one.is_numbered and one.id not in self._places.ids for one in found):
+            self._places |= Places.kept(self.deeds)
         every = numbered(found, self._places)
         known = self._places.noting(every)
-        if known != self._places and path:
-            with suppress(SandboxError):  # then they are known as long as we are
-                keep(path, msgspec.json.encode(known))
+        if known != self._places:
+            known.keep(self.deeds)
         self._places = known
         return every
 
@@ -464,40 +451,7 @@ class DockerSandbox(Sandbox):
     @classmethod
     def by_hand(cls, step: Step, ref: SandboxRef) -> str:
         """With Docker's own command, where there is one."""
-        host = ref.options.get("DOCKER_HOST", "")
-        there = f"DOCKER_HOST={shlex.quote(host)} " if host else ""
-        docker = f"{there}docker"
-        match step:
-            case SignalProcess(slot):
-                return f"{docker} unpause {_pick(docker, slot, ref)}"
-            case StartSlot(slot):
-                return f"{docker} start {_pick(docker, slot, ref)}"
-            case ClearHold(slot):
-                ends = super().by_hand(EndHelpers(slot, step.tag), ref)
-                return f"{ends}; {docker} start {_pick(docker, slot, ref)}"
-            case RestoreAffinity(slot, _, cpus):
-                every = f"$({docker} top {_pick(docker, slot, ref)} -eo pid | tail -n +2)"
-                return f"for p in {every}; do taskset -a -cp {','.join(map(str, cpus))} $p; done"
-            case EndHelpers(_, tag):
-                group = f"find /sys/fs/cgroup -depth -type d -name {shlex.quote(tag)}"
-                return f"{super().by_hand(step, ref)}; sleep 1; {group} -exec rmdir {{}} \\;"
-            case RemoveToxic():
-                return there + super().by_hand(step, ref)
-            case DeleteFile(slot, name):
-                label = '{{index .Config.Labels "gameday.data"}}'
-                container = _pick(docker, slot, ref)
-                # From outside: the image may hold nothing that deletes a file.
-                asked = shlex.quote(f"/proc/{{{{.State.Pid}}}}/root{label}")
-                folder = f"$({docker} inspect --format {asked} {container})"
-                return f"rm -f {folder}/{shlex.quote(name)}"
-            case ConnectNetwork(slot, network, settings):
-                how = _connect_options(msgspec.json.decode(settings, type=Connection))
-                container = _pick(docker, slot, ref)
-                return f"{docker} network connect{how} {shlex.quote(network)} {container}"
-            case TearDown():
-                project = shlex.quote(ref.options.get("project", ref.address))
-                return f"{docker} compose --project-name {project} down --volumes"
-        return super().by_hand(step, ref)
+        return by_hand.command(step, ref, super().by_hand)
 
     async def _wait_healthy(self) -> None:
         with anyio.move_on_after(_HEALTHY_WITHIN):
@@ -545,41 +499,6 @@ def why_outside(engine: Engine) -> str:
 def _lacking(why: str) -> dict[str, str]:
     """What is lacking for that reason."""
     return dict.fromkeys(parts.HOST_PARTS, why) if why else {}
-
-
-def _pick(docker: str, slot: str, ref: SandboxRef) -> str:
-    """A shell expression for the container that fills a slot."""
-    service, _, number = slot.rpartition("-")
-    project = ref.options.get("project", "")
-    if not project:
-        path = Deeds(ref.options.get("deeds", "")).beside(FILE)
-        known = read_kept(path, Places) if path is not None else None
-        if known is not None and (one := known.filler(slot)):
-            return one[:12]
-        chosen = [each for each in (ref.options.get("label", ""), OPT_IN) if each]
-        words = " ".join(f"--filter {shlex.quote(f'label={one}')}" for one in chosen)
-        form = '{{or (.Label "gameday.service") .Names}} {{.Names}} {{.ID}}'
-        listed = f"{docker} ps -a {words} --format '{form}' | LC_ALL=C sort"
-        ours = f"awk -v s={shlex.quote(service)} '$1 == s {{print $3}}'"
-        return f"$({listed} | {ours} | sed -n {shlex.quote(number + 'p')})"
-    filters = [
-        f"label={teardown.PROJECT}={project}",
-        f"label=com.docker.compose.service={service}",
-        f"label=com.docker.compose.container-number={number}",
-    ]
-    words = " ".join(f"--filter {shlex.quote(one)}" for one in filters)
-    return f"$({docker} ps -aq {words})"
-
-
-def _connect_options(how: Connection) -> str:
-    """Options of `docker network connect`."""
-    words = [f"--alias {shlex.quote(one)}" for one in how.aliases]
-    words += [f"--link {shlex.quote(one)}" for one in how.links]
-    words += [f"--link-local-ip {shlex.quote(one)}" for one in how.link_local_ips]
-    words += [f"--driver-opt {shlex.quote(f'{k}={v}')}" for k, v in how.driver_opt.items()]
-    for option, address in (("--ip", how.ipv4_address), ("--ip6", how.ipv6_address)):
-        words += [f"{option} {shlex.quote(address)}"] if address else []
-    return "".join(f" {word}" for word in words)
 
 
 def _changed(environment: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:

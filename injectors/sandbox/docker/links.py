@@ -77,6 +77,7 @@ def _addresses(source: Container, target: Container) -> list[str]:
     if not found:
         raise Unsupported(
             f"{source.slot} and {target.slot} are in no network together",
-            hint="A fault on a link acts between addresses; one of them may use the host's network.",
+            hint="A fault on a link acts between addresses; one of them may use the host's "
+            "network, or another container's.",
         )
     return found

@@ -8,14 +8,18 @@ file of the drill holds that for all who look: the watchdog, and fixers in other
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
+from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.deeds import Deeds
+from gameday.injectors.sandbox.docker.keeping import keep, read_kept
 
-__all__ = ["FILE", "Place", "Places", "numbered"]
+__all__ = ["Place", "Places", "numbered"]
 
-FILE = "slots.json"
+_FILE = "slots.json"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -40,6 +44,20 @@ class Places(msgspec.Struct, frozen=True):
 
     ids: dict[str, Place] = {}
     names: dict[str, Place] = {}
+
+    @classmethod
+    def kept(cls, deeds: Deeds) -> Places:
+        """Those that a drill's processes have noted beside its deeds; none that cannot be read."""
+        path = deeds.beside(_FILE)
+        with suppress(SandboxError):
+            return (path and read_kept(path, cls)) or cls()
+        return cls()
+
+    def keep(self, deeds: Deeds) -> None:
+        """Note them there; where that does not work, they are known as long as we are."""
+        if (path := deeds.beside(_FILE)) is not None:
+            with suppress(SandboxError):
+                keep(path, msgspec.json.encode(self))
 
     def __or__(self, other: Places) -> Places:
         """Both; where they differ, the other's."""

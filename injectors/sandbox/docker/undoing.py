@@ -194,15 +194,20 @@ async def _start(slot: str, who: ProcessId | None, box: DockerSandbox) -> StepRe
 
 
 async def _ended(container: Container, box: DockerSandbox) -> Container | None:
-    """The container as it is once it has ended, if we told it to stop and it still may."""
-    found: Container | None = container
-    if await whole.end_stopping(container, box):
-        with anyio.move_on_after(_UP_WITHIN):
-            while (found := await box.find(container.slot)) is not None:
-                if found.process != container.process:
-                    break
-                await anyio.sleep(0.02)
-    return found
+    """The container as it is once it has ended, if we told it to stop and it still may.
+
+    Raises:
+        SandboxError: if it does not end.
+    """
+    if not await whole.end_stopping(container, box):
+        return container
+    with anyio.move_on_after(_UP_WITHIN):
+        while True:
+            found = await box.find(container.slot)
+            if found is None or found.process != container.process:
+                return found
+            await anyio.sleep(0.02)
+    raise SandboxError(f"{container.slot} was told to stop, and has not ended")
 
 
 async def _clear_hold(slot: str, tag: str, box: DockerSandbox) -> StepResult:
