@@ -21,6 +21,7 @@ from gameday.injectors.sandbox.docker import contexts
 
 if TYPE_CHECKING:
     from docker.api.client import APIClient
+    from docker.transport.unixconn import UnixHTTPAdapter
 
 __all__ = [
     "POOL",
@@ -37,7 +38,10 @@ POOL = 50
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 """What says where the engine is; kept with a sandbox, for whoever looks for it from another shell."""
 WITHIN = 30.0
+_LOCAL = "unix:///var/run/docker.sock"
+"""Where an engine is if nothing says so."""
 _SSH = "ssh://"
+_UNIX = "unix://"
 _SSH_POOL = 4
 """Calls at once through ssh: an sshd refuses some of those who come ten at a time."""
 
@@ -74,12 +78,12 @@ class Engine:
     @property
     def address(self) -> str:
         """Where it is, for people."""
-        return self._where.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        return self._where.get("DOCKER_HOST") or _LOCAL
 
     @property
     def near(self) -> bool:
         """Whether it may run on this machine: then its processes are ours to see."""
-        return self.address.startswith("unix://")
+        return self.address.startswith(_UNIX)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -172,10 +176,10 @@ class Engine:
             raise self._silent(plain_reason(error, near=self.near)) from None
 
     def _look_for_socket(self) -> None:
-        """Spare the SDK a call that must fail: it would leave a socket open behind it."""
+        """Spare the import of the SDK where its first call must fail."""
         if not self.near or "_client" in vars(self):
             return
-        path = self.address.removeprefix("unix://")
+        path = self.address.removeprefix(_UNIX)
         try:
             there = stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - a string is wanted
         except OSError as error:
@@ -220,21 +224,18 @@ def open_client(where: Mapping[str, str], *, within: int) -> APIClient:
     from docker.constants import DEFAULT_DOCKER_API_VERSION
     from docker.utils import kwargs_from_env
 
-    from gameday.injectors.sandbox.docker.ssh import SshAdapter
-
-    address = where.get("DOCKER_HOST", "")
-    by_ssh = address.startswith(_SSH)
+    address = where.get("DOCKER_HOST") or _LOCAL
+    own = _adapter(address, within)
     # An empty mapping would stand for this process's own environment.
-    found = kwargs_from_env(environment=where) if where and not by_ssh else {}
+    found = kwargs_from_env(environment=where) if where and own is None else {}
 
     class Client(APIClient):
         def __init__(self) -> None:
-            version = DEFAULT_DOCKER_API_VERSION if by_ssh else "auto"
+            version = "auto" if own is None else DEFAULT_DOCKER_API_VERSION
             super().__init__(version=version, timeout=within, max_pool_size=POOL, **found)
-            if by_ssh:
-                # The SDK's own needs paramiko even where it runs `ssh`, and knows no deadline.
-                self._custom_adapter = SshAdapter(address, within, _SSH_POOL)
-                self.mount("http+docker://", self._custom_adapter)
+            if own is not None:
+                self._custom_adapter = own
+                self.mount("http+docker://", own)
                 told = self.version(api_version=False)
                 self._version = told.get("ApiVersion", DEFAULT_DOCKER_API_VERSION)
 
@@ -245,6 +246,20 @@ def open_client(where: Mapping[str, str], *, within: int) -> APIClient:
 
     client: APIClient = Client()
     return client
+
+
+def _adapter(address: str, within: int) -> UnixHTTPAdapter | None:
+    """What carries requests there better than the SDK's own; None where that will do."""
+    if address.startswith(_SSH):
+        from gameday.injectors.sandbox.docker.ssh import SshAdapter
+
+        # The SDK's own needs paramiko even where it runs `ssh`, and knows no deadline.
+        return SshAdapter(address, within, _SSH_POOL)
+    if address.startswith(_UNIX):
+        from gameday.injectors.sandbox.docker.unix import UnixAdapter
+
+        return UnixAdapter(address, within, POOL)
+    return None
 
 
 def plain_reason(error: BaseException, *, near: bool) -> str:
