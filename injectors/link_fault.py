@@ -77,6 +77,7 @@ class LinkFault(NetworkFault):
             box.part(part)
         plan = []
         for link in await self.choose(box, rng):
+            await box.part(self.needs[0]).check(link.name)
             tag = self.new_tag(box, rng)
             plan.append(self.injection(link.name, RemoveToxic(link.name, tag), tag=tag))
         return plan

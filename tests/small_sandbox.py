@@ -7,11 +7,12 @@ import os
 import textwrap
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change
@@ -19,6 +20,8 @@ from gameday.injectors.sandbox.local import cgroups
 from gameday.injectors.sandbox.local.cluster import Cluster, Health, Service
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import Outcome, ProcessId, SandboxRef, Step, TearDown
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
 
 # Quick to start: no imports beyond what it needs.
 SERVER = textwrap.dedent(
@@ -147,6 +150,29 @@ async def who(box: LocalSandbox, slot: str) -> ProcessId:
 async def do(box: LocalSandbox, step: Step) -> tuple[str, str]:
     result = await box.run_step(step)
     return result.outcome.value, result.by
+
+
+@contextlib.contextmanager
+def slow_to_die(victim: ProcessId) -> Iterator[Callable[[], None]]:
+    """A process that meets no signal, SIGKILL included, until it is thawed: call what is yielded."""
+    if not FREEZER.is_dir():
+        pytest.skip(
+            "there is no freezer of control groups v1: elsewhere a frozen process can be killed"
+        )
+    group = FREEZER / f"gameday-test-{victim.pid}"
+    group.mkdir()
+
+    def thaw() -> None:
+        (group / "freezer.state").write_text("THAWED")
+
+    try:
+        (group / "cgroup.procs").write_text(str(victim.pid))
+        (group / "freezer.state").write_text("FROZEN")
+        yield thaw
+    finally:
+        thaw()
+        process.wait_gone([victim], 5.0)
+        group.rmdir()
 
 
 @contextlib.asynccontextmanager

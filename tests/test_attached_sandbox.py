@@ -37,6 +37,7 @@ from gameday.injectors.undo import (
 )
 from gameday.scoring.narration import Narrator
 from tests.commands import Terminal, wait_until
+from tests.small_sandbox import slow_to_die
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -118,6 +119,25 @@ def test_by_pid_killed_and_put_back_also_by_another_process(tmp_path: Path, word
             assert await box.fingerprint("web-1") == before
             now = await who(box)
             assert os.getsid(now.pid) == now.pid
+
+    anyio.run(test)
+
+
+def test_who_was_killed_and_has_not_ended_is_not_told_to_run(
+    tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "DIES_WITHIN", 0.3)
+
+    async def test() -> None:
+        with sleeping(word) as (child,):
+            box = attach(tmp_path, str(child.pid), shlex.join(argv(word)))
+            first = await who(box)
+            with slow_to_die(first):
+                assert await box.processes.signal(first, signal.SIGKILL)
+                with pytest.raises(SandboxError, match="web was killed, and has not ended yet"):
+                    await box.run_step(StartSlot("web-1"))
+            child.wait()
+            assert (await box.run_step(StartSlot("web-1"))).outcome is Outcome.PUT_BACK
 
     anyio.run(test)
 

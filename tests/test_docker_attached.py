@@ -89,6 +89,24 @@ def test_a_limit_that_is_lower_already_is_not_raised(scene: Scene) -> None:
     scene.terminal.say("run", "s.yaml", "--dry-run")
 
 
+def test_where_a_network_is_shared_it_is_left_alone(scene: Scene) -> None:
+    back = scene.containers.names[1]
+    for name, network in (("beside", f"container:{back}"), ("wide", "host"), ("far", "bridge")):
+        scene.containers.start(
+            name, 1, "--label", "gameday.links=front", command=("sleep", "100"), network=network
+        )
+    for fault in ("dns.fail, target: {slot: beside-1}", "net.disconnect, target: {slot: beside-1}"):
+        assert "beside-1 has no network of its own: it shares another" in scene.refused(fault)
+    for link, why in {
+        "beside-1->front": "beside-1 has no network of its own: it shares another container's",
+        "wide-1->front": "wide-1 has no network of its own: it uses its machine's",
+        "far-1->front": "far-1 and front-1 are in no network together",
+    }.items():
+        assert why in scene.refused(f"net.loss, target: {{link: {link}}}, share: 10%")
+    scene.write("net.loss, target: {link: front->back-1}, share: 10%")
+    scene.terminal.say("run", "s.yaml", "--dry-run")
+
+
 def test_a_container_that_ran_before_is_removed_and_made_again(scene: Scene) -> None:
     front = scene.containers.names[0]
     was = scene.containers.docker("inspect", "--format", "{{.Id}}", front)
@@ -118,6 +136,25 @@ def test_a_link_of_which_an_end_was_removed_has_a_safe_end(
     (undone,) = run.of(events.InjectionUndone)
     assert undone.outcome == outcome
     assert "could not be put back" not in run.said()
+
+
+def test_a_container_is_put_back_under_another_name(scene: Scene) -> None:
+    """Two that only a label tells apart swap their names while one of them is paused."""
+    scene.write("process.pause, target: {slot: back-1}", "5s")
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    docker = scene.containers.docker
+    paused, other = scene.containers.names[1:3]
+    for was, becomes in ((paused, f"{paused}-away"), (other, paused), (f"{paused}-away", other)):
+        docker("rename", was, becomes)
+    assert docker("inspect", "--format", "{{.State.Paused}}", other) == "true"
+    assert run.wait() in (0, 1), run.said()
+    (undone,) = run.of(events.InjectionUndone)
+    assert undone.outcome == "put-back"
+    assert [e.equal for e in run.of(events.TargetChecked)] == [True]
+    assert (
+        docker("inspect", "--format", "{{.State.Paused}}", paused, other).split() == ["false"] * 2
+    )
 
 
 def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:

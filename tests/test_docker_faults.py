@@ -148,6 +148,7 @@ class Containers:
         *words: str,
         opted_in: bool = True,
         command: tuple[str, ...] = (),
+        network: str = "",
     ) -> str:
         name = f"{self.network}-{service}-{number}"
         labels = [f"gameday.service={service}", self.mark, "gameday.data=/data"]
@@ -155,7 +156,7 @@ class Containers:
             labels.append("gameday.sandbox=true")
         self.docker(
             *("run", "--detach", "--env", "HOST=0.0.0.0", "--name", name),
-            *("--network", self.network, "--tmpfs", "/data:size=8m", *self.options),
+            *("--network", network or self.network, "--tmpfs", "/data:size=8m", *self.options),
             *(part for label in labels for part in ("--label", label)),
             *(*words, self.image, *(command or self.command)),
         )
@@ -315,7 +316,7 @@ def test_what_was_told_to_stop_and_has_not_yet_ends_with_the_undo(
 
 
 def test_what_has_ended_is_started_anew_though_the_engine_has_not_heard_of_it(
-    box: DockerSandbox,
+    box: DockerSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ended() -> None:
         container = await box.find("back-1")
@@ -326,6 +327,10 @@ def test_what_has_ended_is_started_anew_though_the_engine_has_not_heard_of_it(
         os.kill(tells, signal.SIGSTOP)
         try:
             os.kill(container.process.pid, signal.SIGKILL)
+            with monkeypatch.context() as hasty:
+                hasty.setattr(process, "DIES_WITHIN", 0.2)
+                with pytest.raises(SandboxError, match="back-1 was killed, and has not ended yet"):
+                    await box.run_step(StartSlot("back-1", container.process))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_later, 0.5, os.kill, tells, signal.SIGCONT)
                 done = await box.run_step(StartSlot("back-1", container.process))

@@ -165,7 +165,9 @@ def test_exec_runs_as_the_slot_does(tmp_path: Path) -> None:
                 )
             assert (code, output.split("\n")[0]) == (3, "back-2")
             assert output.split("\n")[1].endswith("/data/back-2")
-            assert [(c.action, c.by) for c in seen] == [("exec", "fixer")]
+            # On a busy machine a check of health may change its mind meanwhile.
+            told = [(c.action, c.by) for c in seen if c.action != "health"]
+            assert told == [("exec", "fixer")]
             with pytest.raises(UsageError, match="cannot be run"):
                 await execute(box, "back-2", "no-such-program-here")
             with anyio.move_on_after(0.2):

@@ -164,8 +164,8 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, isolate: bool) -> 
             supervisor = min(everybody, key=lambda member: (member.started, member.pid))
             await box.processes.signal(victim, signal.SIGSTOP)
             assert process.signal_process(supervisor, signal.SIGKILL)
-            if isolate:
-                assert not await anyio.to_thread.run_sync(process.wait_gone, everybody, 5.0)
+            ending = everybody if isolate else (supervisor, victim)
+            assert not await anyio.to_thread.run_sync(process.wait_gone, ending, 5.0)
 
             again = await connect(box.ref)
             steps: list[Step] = [

@@ -473,9 +473,11 @@ class AttachedSandbox(Sandbox):
     async def _start(self, name: str, argv: Sequence[str]) -> StepResult:
         who = self._who(name)
         if who is not None and process.is_dying(who):
-            with anyio.move_on_after(1.0):
+            with anyio.move_on_after(process.DIES_WITHIN):
                 while process.is_alive(who):  # noqa: ASYNC110 - no file of ours tells us
                     await anyio.sleep(0.005)
+            if process.is_alive(who):
+                raise process.still_dying(name)
             who = self._who(name)
         if who is not None:
             first = who == self._attached[name].first

@@ -215,6 +215,14 @@ class Links(Protocol):
     For ``packets``, a slot in a link's place means all that it says and hears.
     """
 
+    async def check(self, link: str) -> None:
+        """Whether a fault there would hit this link, and nothing beside it. Reads only.
+
+        Raises:
+            Unsupported: if it would not.
+        """
+        ...
+
     async def add(self, link: str, toxic: Toxic) -> None:
         """Put a network fault on a link; new and open connections are hit."""
         ...

@@ -83,6 +83,10 @@ class FakeHolds(_Part):
 
 
 class FakeLinks(_Part):
+    async def check(self, link: str) -> None:
+        async with self._operation("links.check"):
+            pass
+
     async def add(self, link: str, toxic: Toxic) -> None:
         async with self._operation("links.add", writes=True) as state:
             state.place(link).toxics[toxic.tag] = toxic

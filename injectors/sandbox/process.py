@@ -20,6 +20,7 @@ from gameday.injectors.errors import SandboxError
 from gameday.injectors.undo import ProcessId
 
 __all__ = [
+    "DIES_WITHIN",
     "Stat",
     "affinity",
     "boot_id",
@@ -38,11 +39,14 @@ __all__ = [
     "signal_process",
     "signal_slot",
     "state",
+    "still_dying",
     "tree",
     "variables",
     "wait_gone",
 ]
 
+DIES_WITHIN = 8.0
+"""Seconds that one has who was killed: on a busy CPU, the end comes late. An undo step has 10."""
 _DEAD = "ZXx"
 _STOPPED = "Tt"
 _KERNEL_THREAD, _EXITING = 0x00200000, 0x4  # PF_KTHREAD, PF_EXITING: of the flags in proc(5)
@@ -159,6 +163,14 @@ def is_dying(process: ProcessId) -> bool:
     fields = (line.split() for line in read_proc(f"/proc/{process.pid}/status").splitlines())
     pending = [int(words[1], 16) for words in fields if words[:1] in ([b"SigPnd:"], [b"ShdPnd:"])]
     return any(mask & (1 << (signals.SIGKILL - 1)) for mask in pending)
+
+
+def still_dying(slot: str) -> SandboxError:
+    """What is said where one that was killed has not ended in `DIES_WITHIN`."""
+    return SandboxError(
+        f"the process of {slot} was killed, and has not ended yet",
+        hint="The machine is very busy, or the process waits for a disk; try again later.",
+    )
 
 
 def state(process: ProcessId) -> str:

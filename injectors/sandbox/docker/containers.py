@@ -82,6 +82,22 @@ class Container(msgspec.Struct, frozen=True):
         labels: dict[str, str] = self.inspected["Config"].get("Labels") or {}
         return labels
 
+    @property
+    def network_mode(self) -> str:
+        """As the engine has it: a network, ``host``, ``none``, or ``container:`` and whose it shares."""
+        return str(self.inspected["HostConfig"].get("NetworkMode", ""))
+
+    @property
+    def why_no_network(self) -> str:
+        """Why it has no network of its own, for people; empty if it has one."""
+        if self.network_mode == "none":
+            return "it has none"
+        if self.network_mode == "host":
+            return "it uses its machine's"
+        if self.network_mode.startswith("container:"):
+            return "it shares another container's"
+        return ""
+
     def as_slot(self, *, drained: bool, now: float, wall: float) -> Slot:
         """As `gameday sandbox ps` shows it; ``now`` and ``wall`` are one instant on two clocks."""
         owner, tier = (self.labels.get(name, "") for name in ("gameday.owner", "gameday.tier"))

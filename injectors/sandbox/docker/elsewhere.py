@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from gameday.injectors.errors import Refused, SandboxError, SandboxGone, Unsupported
+from gameday.injectors.errors import SandboxError, SandboxGone, Unsupported
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker import image
 from gameday.injectors.sandbox.docker.containers import Container
@@ -42,7 +42,6 @@ _HELPS, _SINCE = "gameday.helps", "gameday.helps.since"
 _PYTHON = ("python3", "-m")
 _ERRANDS = "gameday.injectors.sandbox.netns.errands"
 _MAY = ("NET_ADMIN", "NET_RAW", "SYS_NICE")
-_DEEPEST = 8
 
 
 class Elsewhere:
@@ -53,7 +52,6 @@ class Elsewhere:
 
     async def add(self, toxic: Toxic, peers: Sequence[str] = (), *, direction: str = "") -> None:
         """As `Namespace.add`."""
-        await self._refuse_hosts()
         await self._ask(Add(toxic, tuple(peers), direction))
 
     async def remove(self, tag: str) -> bool:
@@ -124,19 +122,6 @@ class Elsewhere:
             await remove_helper(box.engine, helper)
             raise
         return helper
-
-    async def _refuse_hosts(self) -> None:
-        found: dict[str, Any] | None = self._container.inspected
-        for _ in range(_DEEPEST):
-            mode = str(found["HostConfig"].get("NetworkMode", "")) if found else ""
-            if not mode.startswith("container:"):
-                break
-            found = await self._box.engine.find(mode.partition(":")[2])
-        if mode == "host" or mode.startswith("container:"):
-            raise Refused(
-                f"{self._container.slot} has no network of its own: it uses its machine's",
-                hint="A network fault there would hit the whole machine.",
-            )
 
 
 async def forget(container: Container, box: DockerSandbox) -> None:

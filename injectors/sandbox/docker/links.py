@@ -14,6 +14,7 @@ from gameday.injectors.errors import SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.elsewhere import forget
+from gameday.injectors.sandbox.docker.networks import refuse_shared
 from gameday.injectors.sandbox.docker.teardown import end_helpers
 from gameday.injectors.sandbox.netns.kinds import overlap
 
@@ -29,9 +30,13 @@ class Links:
     def __init__(self, box: DockerSandbox) -> None:
         self._box = box
 
+    async def check(self, link: str) -> None:
+        """Both ends have a network of their own, and one in common."""
+        await _checked(link, self._box)
+
     async def add(self, link: str, toxic: Toxic) -> None:
         """Put a network fault on a link, or on a slot."""
-        source, target = await _ends(link, self._box)
+        source, target = await _checked(link, self._box)
         if source.process is None:
             raise SandboxError(f"nobody fills {source.slot}")
         network = self._box.network(source, source.process)
@@ -70,14 +75,23 @@ async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container | N
     return slots[source], slots[target] if arrow else None
 
 
+async def _checked(link: str, box: DockerSandbox) -> tuple[Container, Container | None]:
+    source, target = await _ends(link, box)
+    refuse_shared(source)
+    if target is not None:
+        refuse_shared(target)
+        if source.addresses.keys().isdisjoint(target.addresses):
+            raise Unsupported(
+                f"{source.slot} and {target.slot} are in no network together",
+                hint="A fault on a link acts between addresses: put both into one network.",
+            )
+    return source, target
+
+
 def _addresses(source: Container, target: Container) -> list[str]:
     """The target's, in the networks that both are in."""
     shared = [name for name, own in source.addresses.items() if own and name in target.addresses]
     found = [address for name in shared for address in target.addresses[name]]
     if not found:
-        raise Unsupported(
-            f"{source.slot} and {target.slot} are in no network together",
-            hint="A fault on a link acts between addresses; one of them may use the host's "
-            "network, or another container's.",
-        )
+        raise SandboxError(f"{source.slot} or {target.slot} has no address where both are")
     return found

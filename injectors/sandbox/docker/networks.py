@@ -15,7 +15,7 @@ from gameday.injectors.undo import ConnectNetwork, Outcome, StepResult
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["Connection", "Networks", "connect", "connection_of", "reconnect"]
+__all__ = ["Connection", "Networks", "connect", "connection_of", "reconnect", "refuse_shared"]
 
 
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,6 +47,19 @@ def connection_of(network: Mapping[str, Any], container: str) -> Connection:
     )
 
 
+def refuse_shared(container: Container) -> None:
+    """A fault in its network must hit nobody else.
+
+    Raises:
+        Unsupported: if it has none of its own.
+    """
+    if why := container.why_no_network:
+        raise Unsupported(
+            f"{container.slot} has no network of its own: {why}",
+            hint="Choose a container that is in a network by itself: a fault there hits all that share it.",
+        )
+
+
 class Networks(Part):
     """The part."""
 
@@ -54,12 +67,7 @@ class Networks(Part):
         container = await self._box.find(slot)
         if container is None:
             return {}
-        mode = str(container.inspected["HostConfig"].get("NetworkMode", ""))
-        if mode in ("host", "none") or mode.startswith("container:"):
-            raise Unsupported(
-                f"{slot} has no network of its own to be taken off (network_mode: {mode})",
-                hint="Choose a container that is in a network.",
-            )
+        refuse_shared(container)
         found = container.inspected["NetworkSettings"].get("Networks") or {}
         return {
             name: msgspec.json.encode(connection_of(network, container.id)).decode()

@@ -133,15 +133,21 @@ async def _look(slot: str, who: ProcessId | None, box: DockerSandbox) -> Contain
 
     The end of a process is waited for that is not known to the engine yet: it would be told
     to start what it takes for running.
+
+    Raises:
+        SandboxError: if it does not end.
     """
     container = await box.find(slot)
     if who is None or not _seems(container, who) or container.state != "running":
         return container
     await anyio.sleep(_IN_FLIGHT)
-    with anyio.move_on_after(_UP_WITHIN):
-        while _seems(container := await box.find(slot), who) and _ends(who):  # noqa: ASYNC110 - no event tells the end of every process
+    with anyio.move_on_after(process.DIES_WITHIN):
+        while True:
+            container = await box.find(slot)
+            if not (_seems(container, who) and _ends(who)):
+                return container
             await anyio.sleep(0.02)
-    return container
+    raise process.still_dying(slot)
 
 
 def _seems(container: Container | None, who: ProcessId) -> TypeGuard[Container]:

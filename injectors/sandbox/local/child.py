@@ -125,4 +125,4 @@ class Child:
         self.signal_group(signal.SIGCONT)  # one that is paused could not even hear it
         if not await self.wait(grace):
             self.signal_group(signal.SIGKILL)
-            await self.wait(grace)
+            await self.wait(max(grace, process.DIES_WITHIN))

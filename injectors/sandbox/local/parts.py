@@ -71,7 +71,10 @@ class Processes(_Part):
 
 
 class Links(_Part):
-    """The part ``links``."""
+    """The part ``links``: each has a proxy of its own."""
+
+    async def check(self, link: str) -> None:
+        """Nothing stands against it."""
 
     async def add(self, link: str, toxic: Toxic) -> None:
         await self._client.ask(orders.AddToxic(link, toxic), orders.Done)

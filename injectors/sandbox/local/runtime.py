@@ -359,9 +359,10 @@ class Runtime:
             if not replica.wanted and not held:
                 return Ensured(False, status.restarts, replica.by, gone=True)
             if replica.child is not None:
-                await replica.child.wait(1.0)  # dead or dying, and not yet reaped
-            if not replica.running:
-                replica.start("gameday")
+                await replica.child.wait(process.DIES_WITHIN)  # dead or dying, and not yet reaped
+            if replica.running:
+                raise process.still_dying(slot)
+            replica.start("gameday")
         return Ensured(True, max(0, replica.starts - 1), "gameday", held=held)
 
     def who_started(self, slot: str) -> Ensured:
