@@ -35,6 +35,8 @@ def test_an_engine_that_ends_in_a_drill(
 ) -> None:
     """The drill ends with what could not be put back, and how; once it is there again, `recover` does it."""
     monkeypatch.setenv("DOCKER_HOST", own.where["DOCKER_HOST"])
+    # Without `--init` it hears no SIGTERM: the engine waits for it when the others have ended.
+    own.say("run", "-d", "--network=none", "--stop-timeout=3", "waits", "/wait")
     write(terminal, port, fault)
     run = terminal.start("s.yaml", "--fixers", "people")
     run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")

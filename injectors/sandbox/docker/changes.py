@@ -2,7 +2,7 @@
 
 The engine names no one. What `gameday sandbox` did stands among the deeds; what the drill
 did it knows; a restart policy shows in the container's count of restarts; what an engine does
-to its containers while it is shut down, it does when it takes no more calls. All else somebody
+to its containers while it is shut down, it does when nobody new can call it. All else somebody
 did with Docker, and in a drill that is a fixer.
 """
 
@@ -21,7 +21,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.docker.containers import OPT_IN
-from gameday.injectors.sandbox.docker.engine import EngineSilent, plain_reason
+from gameday.injectors.sandbox.docker.engine import plain_reason
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -92,7 +92,7 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
             for one in _due(pending):
                 if box.did(one.slot, one.action, one.at):
                     continue
-                if await _ends(box):
+                if not await box.engine.takes_calls(within=_ANSWERS):  # it is being shut down
                     one.seen = time.monotonic()
                     pending.append(one)  # until it answers again, or tells no more
                 else:
@@ -123,15 +123,6 @@ def _take(told: queue.SimpleQueue[Any], box: DockerSandbox) -> Iterator[dict[str
             raise SandboxError(f"the Docker engine stopped telling what happens{why}")
         if event.get("Type") == "container":
             yield event
-
-
-async def _ends(box: DockerSandbox) -> bool:
-    """Whether the engine is being shut down: it takes no more calls, then stops its containers itself."""
-    try:
-        await box.engine.call("ping", within=_ANSWERS)
-    except EngineSilent:
-        return True
-    return False
 
 
 def _instant(event: dict[str, Any], box: DockerSandbox) -> float:

@@ -5,6 +5,7 @@ The SDK is imported with the first call, as that takes a third of a second.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import stat
@@ -113,6 +114,19 @@ class Engine:
                 return await self._in_thread(call)
         except TimeoutError:
             raise self._silent(f"no answer within {within:g} s") from None
+
+    async def takes_calls(self, *, within: float) -> bool:
+        """Whether it answers who comes anew: one that is being shut down still serves whom it knows."""
+
+        def anew(_: APIClient) -> None:
+            open_client(self._where, within=math.ceil(within)).close()
+
+        try:
+            with anyio.fail_after(within):
+                await self._in_thread(partial(self._done, anew))
+        except (EngineSilent, TimeoutError):
+            return False
+        return True
 
     async def find(self, container: str) -> Json | None:
         """What `docker inspect` says of a container; None if there is none."""
