@@ -28,6 +28,8 @@ class ArmedInjection(msgspec.Struct):
     Attributes:
         entry: Its entry of the scenario's ``faults``.
         before: The target's fingerprint without any fault of ours.
+        beneath: Of a link, the fingerprint of the slot where it begins, without any fault of ours:
+            what is put on a link may show there. Empty where nobody asks for it.
         took_effect: It was seen to; never unlearnt.
         made: It was made, and that has not failed.
         over: It was in force, and was seen to be so no longer.
@@ -41,6 +43,7 @@ class ArmedInjection(msgspec.Struct):
     injection: Injection
     entry: int
     before: Mapping[str, str]
+    beneath: Mapping[str, str] = {}
     took_effect: bool = False
     made: bool = False
     over: bool = False

@@ -26,7 +26,7 @@ from gameday.drills.foreign import foreign
 from gameday.drills.ports import Emit, UndoBook
 from gameday.drills.undoing import at_once, undo_in_order
 from gameday.injectors.errors import GamedayError
-from gameday.injectors.fault import Evidence, Fault, Injection, exclude_each_other
+from gameday.injectors.fault import Evidence, Fault, Injection, exclude_each_other, hits_links
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.undo import Outcome, Undone
 from gameday.scenarios.model import FaultEntry
@@ -90,6 +90,7 @@ class Injections:
         self._armed: list[ArmedInjection] = []
         self._breaking: dict[int, _Breaking] = {}
         self._aiming: dict[str, anyio.Lock] = {}
+        self._hits_slots = not all(hits_links(type(entry.breaks)) for entry in faults)
 
     @property
     def any_armed(self) -> bool:
@@ -189,21 +190,27 @@ class Injections:
         self, fault: Fault, injection: Injection, entry: int, found: list[ArmedInjection]
     ) -> None:
         """Put the undo on disk; armed and journalled is one thing, whatever is cancelled."""
-        async with self._aiming.setdefault(injection.target, anyio.Lock()):
-            before = await self._before(injection)
-            armed = ArmedInjection(self._box, fault, injection, entry, before)
+        begins = _begins(injection) if self._hits_slots else ""
+        async with self._aiming.setdefault(begins or injection.target, anyio.Lock()):
+            before = await self._before(injection.where)
+            beneath = await self._before(begins) if begins else {}
+            armed = ArmedInjection(self._box, fault, injection, entry, before, beneath)
             with anyio.CancelScope(shield=True):
                 await self._undo.arm(armed.record)
                 self._armed.append(armed)
                 self._emit(events.InjectionArmed(at=self._now(), injection=injection, entry=entry))
         found.append(armed)
 
-    async def _before(self, injection: Injection) -> Mapping[str, str]:
-        """The target without any fault of ours: as it was before the first that is there now."""
+    async def _before(self, where: str) -> Mapping[str, str]:
+        """A target without any fault of ours: as it was before the first that is there now."""
         for armed in self._armed:
-            if armed.injection.where == injection.where and not armed.ended:
+            if armed.ended:
+                continue
+            if armed.injection.where == where:
                 return armed.before
-        return await self._box.fingerprint(injection.where)
+            if armed.beneath and _begins(armed.injection) == where:
+                return armed.beneath
+        return await self._box.fingerprint(where)
 
     async def _look_on(self, armed: ArmedInjection, called: float) -> None:
         """Look at the target until the fault is over, noting what each look adds."""
@@ -329,3 +336,9 @@ class Injections:
             return await armed.difference(lambda: deadline - self._now())
         except Exception as error:
             return f"{type(error).__name__}: {error}"
+
+
+def _begins(injection: Injection) -> str:
+    """The slot where a link begins; empty for a slot."""
+    source, arrow, _ = injection.target.partition("->")
+    return source if arrow else ""

@@ -8,8 +8,8 @@ import pytest
 
 from gameday.scoring import events
 from tests.commands import Terminal, no_traceback
+from tests.containers import Containers
 from tests.own_engine import port
-from tests.test_docker_faults import Containers
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 __all__ = ["port"]
@@ -155,6 +155,22 @@ def test_a_container_is_put_back_under_another_name(scene: Scene) -> None:
     assert (
         docker("inspect", "--format", "{{.State.Paused}}", paused, other).split() == ["false"] * 2
     )
+
+
+def test_faults_that_overlap_in_one_container_are_each_compared_with_what_was_before_all(
+    scene: Scene,
+) -> None:
+    """The rules of a fault on its link stand in the network of the one that is paused."""
+    scene.write(
+        "net.loss, target: {link: front->back-1}, share: 1%, lasts: 2s}\n"
+        "  - {at: 700ms, inject: net.duplicate, target: {link: front->back-2}, share: 1%, lasts: 2s}\n"
+        "  - {at: 1200ms, inject: process.pause, target: {slot: front-1}, lasts: 2s",
+        "6s",
+    )
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    assert run.wait() in (0, 1), run.said()
+    assert [e.outcome for e in run.of(events.InjectionUndone)] == ["put-back"] * 3
+    assert [(e.equal, e.detail) for e in run.of(events.TargetChecked)] == [(True, "")] * 3
 
 
 def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:

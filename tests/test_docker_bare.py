@@ -20,7 +20,7 @@ from gameday.injectors.laws import (
 )
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
-from tests.test_docker_faults import KINDS_HERE, Containers, attach, make, run, undo_by_hand
+from tests.containers import KINDS_HERE, Containers, attach, make, run, undo_by_hand
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 

@@ -16,8 +16,8 @@ from gameday.injectors.fault import Injection
 from gameday.injectors.laws import Trial
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.undo import Outcome
+from tests.containers import Containers, attach, make, run
 from tests.engine import CLOCK
-from tests.test_docker_faults import Containers, attach, make, run
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 

@@ -28,8 +28,8 @@ from gameday.injectors.sandbox.netns.keeper import LEASE
 from gameday.injectors.sandbox.netns.namespace import Namespace
 from gameday.injectors.undo import Outcome, RemoveToxic
 from tests.commands import no_traceback, wait_until
+from tests.containers import LABEL, Containers
 from tests.namespaces import no_packet_queue, sh_in
-from tests.test_docker_faults import LABEL, Containers
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(240)]
 

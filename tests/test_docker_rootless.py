@@ -16,10 +16,10 @@ from gameday.injectors.laws import Trial, a_restart_by_a_fixer_is_no_conflict, u
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from tests.commands import Terminal, no_traceback, wait_until
+from tests.containers import KINDS_HERE, Containers, attach, run
 from tests.engine import compose
 from tests.own_engine import write
 from tests.test_docker_bare import bare_containers, on_it
-from tests.test_docker_faults import KINDS_HERE, Containers, attach, run
 
 pytestmark = [pytest.mark.docker, pytest.mark.acceptance, pytest.mark.timeout(180)]
 

@@ -35,8 +35,8 @@ from gameday.drills.folder import DrillFolder, list_drills
 from gameday.drills.undo_log import read_undo_log
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.netns.namespace import Namespace
+from tests.containers import Containers
 from tests.engine import CLOCK, base_image, engine
-from tests.test_docker_faults import Containers
 from tests.torture.machine import command
 
 PROMISED = 2.0

@@ -340,14 +340,16 @@ class DockerSandbox(Sandbox):
         }
 
     async def _of_the_host(self, container: Container) -> dict[str, str]:
-        if container.process is None:
+        here = "cpu" not in self._lacks and container.here
+        if container.process is None or not (here or self.outside):
             return {}
-        network = self.network(container, container.process)
-        if "cpu" in self._lacks or not container.here:
-            return await network.fingerprint() if self.outside else {}
+        network: Mapping[str, str] = {}
+        if not container.why_no_network:  # else it changes with what others do there
+            network = await self.network(container, container.process).fingerprint()
+        if not here:
+            return dict(network)
         masks = {process.affinity(member) for member in process.tree(container.process)} - {()}
-        found = {"cpus": _show(sorted(masks))}
-        found |= _nameless(await network.fingerprint())
+        found = {"cpus": _show(sorted(masks))} | _nameless(network)
         for resource in ("cpu", "memory"):
             with suppress(Unsupported):  # so no fault changes it
                 found[f"{resource} limit"] = read_limit(container, resource).value
