@@ -256,11 +256,13 @@ class Fault(Model):
         kind: ``process.kill``: the class keyword, and the file's name.
         needs: Parts of the sandbox that it acts through.
         excludes: Kinds that cannot be in force on the same target at the same time.
+        ends_processes: Whether it ends processes, so that nothing may hang on theirs going on.
     """
 
     kind: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
     excludes: ClassVar[tuple[str, ...]] = ()
+    ends_processes: ClassVar[bool] = False
 
     target: Any
 
@@ -320,6 +322,8 @@ class Fault(Model):
                     hint=f"`gameday sandbox restart {slot.name}` starts it.",
                 )
             aims.append(Aim(slot.name, slot.process, self.new_tag(box, rng)))
+        if self.ends_processes:
+            await box.processes.check_end([aim.slot for aim in aims])
         return aims
 
     @staticmethod

@@ -51,6 +51,7 @@ def read_compose(path: Path, replicas: Mapping[str, int]) -> Shape:
     ours = reader.opted_in()
     if not ours and not reader.problems:
         reader.problems.append(reader.nobody(node))
+    named = reader.names_of_networks(root.get("networks"))
     shapes = {
         name: ServiceShape(
             replicas[name] if name in replicas else reader.replicas(service),
@@ -61,6 +62,7 @@ def read_compose(path: Path, replicas: Mapping[str, int]) -> Shape:
                 owner=service.says("gameday.owner"),
                 tier=service.says("gameday.tier"),
             ),
+            tuple(named.get(network, network) for network in service.in_networks()),
         )
         for name, service in ours.items()
     }
@@ -78,6 +80,8 @@ class _Service(msgspec.Struct):
     Attributes:
         labels: Each as text, and where it stands.
         scale, deployed: How many replicas: the one counts before the other.
+        networks: Those that it names.
+        mode: Which network it has that is none of the project's, as Compose has it; empty if none.
         ports, profiles: Whether there are any.
         elsewhere: Where it says that a part of it stands in another file.
     """
@@ -87,6 +91,8 @@ class _Service(msgspec.Struct):
     depends: tuple[str, ...] = ()
     scale: Node | None = None
     deployed: Node | None = None
+    networks: tuple[str, ...] = ()
+    mode: str = ""
     ports: bool = False
     profiles: bool = False
     elsewhere: Node | None = None
@@ -103,6 +109,11 @@ class _Service(msgspec.Struct):
             return
         yield from (one.strip() for one in self.says("gameday.links").split(",") if one.strip())
 
+    def in_networks(self) -> tuple[str, ...]:
+        if self.mode:
+            return ("bridge",) if self.mode == "bridge" else ()
+        return self.networks or ("default",)
+
     def beside(self, base: _Service) -> _Service:
         """This one, which extends ``base``."""
         return _Service(
@@ -111,6 +122,8 @@ class _Service(msgspec.Struct):
             tuple(dict.fromkeys((*base.depends, *self.depends))),
             self.scale or base.scale,
             self.deployed or base.deployed,
+            tuple(dict.fromkeys((*base.networks, *self.networks))),
+            self.mode or base.mode,
             self.ports or base.ports,
             self.profiles or base.profiles,
             self.elsewhere or base.elsewhere,
@@ -138,6 +151,10 @@ class _Reader:
         return ours
 
     def nobody(self, node: Node) -> Problem:
+        hidden = [s.name for s in self._every.values() if s.profiles and s.says(_LABEL) == _TRUE]
+        if hidden:
+            message = f"what has the label {OPT_IN} is under a profile ({', '.join(hidden)})"
+            return Problem(message, *node.place, "Such a service does not come up in a drill.")
         message = f"no service has the label {OPT_IN}, so none of them may be broken"
         hint = f"Give it to each service that may:  labels: {{{_LABEL}: '{_TRUE}'}}"
         if any(service.elsewhere for service in self._every.values()):
@@ -159,6 +176,15 @@ class _Reader:
         self._wrong(node, service.name, key, f"a whole number up to {_MOST_REPLICAS}", hint)
         return 1
 
+    def names_of_networks(self, node: Node | None) -> dict[str, str]:
+        """What the engine calls those that have a name of their own."""
+        found: dict[str, str] = {}
+        for key, one in (self._members(node, "networks") if node is not None else {}).items():
+            name = self._members(one, f"networks.{key}").get("name")
+            if name is not None and (text := name.text()) and not _VARIABLE.search(text):
+                found[key] = text
+        return found
+
     def _service(self, name: str, before: tuple[str, ...]) -> _Service:
         node = self._nodes[name]
         found = self._members(node, f"services.{name}")
@@ -169,6 +195,8 @@ class _Reader:
             self._names(name, "depends_on", found.get("depends_on"), mapping=True),
             found.get("scale"),
             self._members(deploy, f"services.{name}.deploy").get("replicas") if deploy else None,
+            self._names(name, "networks", found.get("networks"), mapping=True),
+            _word(found["network_mode"]) if "network_mode" in found else "",
             self._has_ports(name, found.get("ports")),
             bool(self._names(name, "profiles", found.get("profiles"))),
         )

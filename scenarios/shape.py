@@ -17,12 +17,14 @@ class ServiceShape(msgspec.Struct, frozen=True):
         links: The services that it calls.
         protected: Whether it is never a target.
         labels: Those of its slots.
+        networks: Those that its slots are in; processes without containers are all in one.
     """
 
     replicas: int = 1
     links: tuple[str, ...] = ()
     protected: bool = False
     labels: dict[str, str] = {}
+    networks: tuple[str, ...] = ("default",)
 
 
 class Shape(msgspec.Struct, frozen=True):

@@ -166,6 +166,35 @@ def test_what_a_service_extends_in_another_file_is_said_to_be_unread(tmp_path: P
     assert _read(tmp_path, f"services:\n  back:\n    {extends}\n    {labels}\n").services
 
 
+def test_a_service_is_in_the_networks_that_it_names_or_in_the_one_of_all(tmp_path: Path) -> None:
+    found = _read(
+        tmp_path,
+        f"""\
+services:
+  plain: {{{OURS}}}
+  two: {{networks: [back, front], {OURS}}}
+  told: {{networks: {{back: {{aliases: [x]}}}}, {OURS}}}
+  more: {{extends: two, networks: [odd]}}
+  beside: {{network_mode: "service:two", {OURS}}}
+  usual: {{network_mode: bridge, {OURS}}}
+networks: {{back: , front: {{name: corp}}, odd: {{name: "${{X}}"}}}}
+""",
+    ).services
+    assert {name: service.networks for name, service in found.items()} == {
+        "plain": ("default",),
+        "two": ("back", "corp"),
+        "told": ("back",),
+        "more": ("back", "corp", "odd"),
+        "beside": (),
+        "usual": ("bridge",),
+    }
+
+
+def test_what_opted_in_under_a_profile_is_said_to_stay_down(tmp_path: Path) -> None:
+    said = _problem(tmp_path, f"services:\n  back: {{profiles: [x], {OURS}}}\n")
+    assert "what has the label gameday.sandbox=true is under a profile (back)" in said
+
+
 def test_a_row_of_extensions_ends(tmp_path: Path) -> None:
     rows = "".join(f"  s{n}: {{extends: s{n + 1}}}\n" for n in range(3000))
     with pytest.raises(ScenarioError, match="more than 20 in a row"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -103,8 +104,14 @@ def test_where_a_network_is_shared_it_is_left_alone(scene: Scene) -> None:
         "far-1->front": "far-1 and front-1 are in no network together",
     }.items():
         assert why in scene.refused(f"net.loss, target: {{link: {link}}}, share: 10%")
+    assert "uses the network of back-1" in scene.refused("process.kill, target: {slot: back-1}")
     scene.write("net.loss, target: {link: front->back-1}, share: 10%")
     scene.terminal.say("run", "s.yaml", "--dry-run")
+    stranger = scene.containers.start(
+        "stranger", 1, command=("sleep", "100"), network=f"container:{back}", opted_in=False
+    )
+    said = scene.refused("net.loss, target: {link: front->back-1}, share: 10%")
+    assert f"{stranger} uses the network of back-1, and may not be broken" in said
 
 
 def test_a_container_that_ran_before_is_removed_and_made_again(scene: Scene) -> None:
@@ -171,6 +178,30 @@ def test_faults_that_overlap_in_one_container_are_each_compared_with_what_was_be
     assert run.wait() in (0, 1), run.said()
     assert [e.outcome for e in run.of(events.InjectionUndone)] == ["put-back"] * 3
     assert [(e.equal, e.detail) for e in run.of(events.TargetChecked)] == [(True, "")] * 3
+
+
+def test_a_limit_that_somebody_changes_meanwhile_is_theirs(scene: Scene) -> None:
+    back = scene.containers.names[1]
+    docker = scene.containers.docker
+    docker("update", "--memory=256m", "--memory-swap=512m", "--cpus=0.8", back)
+    scene.write(
+        "memory.limit, target: {slot: back-1}, size: 64MiB}\n"
+        "  - {at: 300ms, inject: cpu.limit, target: {slot: back-1}, cpus: 0.1",
+        "5s",
+    )
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: len([e for e in run.of(events.Looked) if e.took_effect]) > 1, "it is broken")
+    docker("update", "--memory=300m", "--memory-swap=600m", "--cpus=1.5", back)
+    run.wait()
+    undone = run.of(events.InjectionUndone)
+    assert [(e.outcome, e.by) for e in undone] == [("taken-over", "fixer")] * 2
+    path = docker("inspect", "--format", "{{.Id}}", back)
+    for group, file, value in (
+        ("memory", "memory.limit_in_bytes", 300 << 20),
+        ("cpu", "cpu.cfs_quota_us", 150_000),
+    ):
+        (found,) = Path("/sys/fs/cgroup", group).rglob(f"{path}/{file}")
+        assert int(found.read_text()) == value
 
 
 def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:

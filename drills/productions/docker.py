@@ -78,7 +78,12 @@ def produce(
         services = {name: service.replicas for name, service in shape.services.items()}
         lacking = DockerSandbox.lacks_beforehand()
         return FakeSandbox(
-            services, list(shape.links), lacks=lacking, drill=_REHEARSAL, labels=shape.labels
+            services,
+            list(shape.links),
+            lacks=lacking,
+            drill=_REHEARSAL,
+            labels=shape.labels,
+            networks={name: service.networks for name, service in shape.services.items()},
         )
 
     return Production(

@@ -14,6 +14,7 @@ class ContainerRemove(ProcessKill, kind="container.remove"):
     """Kill and remove a container; what it wrote outside its volumes goes with it."""
 
     needs = ("containers",)
+    ends_processes = True
     excludes = (
         "process.kill",
         "process.pause",

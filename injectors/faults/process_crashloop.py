@@ -18,6 +18,7 @@ class ProcessCrashloop(Fault, kind="process.crashloop"):
     """Make a process crash again and again, a moment after each start; restarting does not help."""
 
     needs = ("processes", "holds")
+    ends_processes = True
     excludes = (
         "process.crashloop",
         "process.kill",

@@ -15,6 +15,7 @@ class ProcessKill(Fault, kind="process.kill"):
     """Kill a process at once (SIGKILL); its slot stays empty until somebody starts it."""
 
     needs = ("processes",)
+    ends_processes = True
     excludes: ClassVar[tuple[str, ...]] = (
         "process.pause",
         "process.crashloop",

@@ -364,6 +364,9 @@ class AttachedSandbox(Sandbox):
         state = "gone" if who is None else "paused" if process.is_stopped(who) else "running"
         return ProcessStatus(who, state, restarts=int(who != self._attached[name].first))
 
+    async def check_end(self, slots: Sequence[str]) -> None:
+        """Nothing stands against it."""
+
     async def signal(self, process: ProcessId, signal: int) -> bool:
         """Send a signal to a process; False if it is no longer that process."""
         return signal_slot(process, signal)

@@ -196,6 +196,16 @@ class Processes(Protocol):
         """Look at the slot's process."""
         ...
 
+    async def check_end(self, slots: Sequence[str]) -> None:
+        """Whether the processes of these slots can end and be started anew with harm to nobody else.
+
+        Reads only.
+
+        Raises:
+            Unsupported: if they could not.
+        """
+        ...
+
     async def signal(self, process: ProcessId, signal: int) -> bool:
         """Send a signal to a process; False if it is no longer that process."""
         ...

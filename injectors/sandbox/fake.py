@@ -100,6 +100,7 @@ class FakeSandbox(Sandbox):
         patience: Seconds after which a caller gives up on a link.
         heals_after: Seconds after which an exited process comes back by itself; None: never.
         labels: Labels of a service's slots.
+        networks: The networks of a service's slots; ``default`` where none are given.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class FakeSandbox(Sandbox):
         patience: float = 0.5,
         heals_after: float | None = None,
         labels: Mapping[str, Mapping[str, str]] | None = None,
+        networks: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         routes = [_route(link, services) for link in links]
         state = FakeState(
@@ -126,6 +128,7 @@ class FakeSandbox(Sandbox):
             patience=patience,
             heals_after=heals_after,
             labels={service: dict(each) for service, each in (labels or {}).items()},
+            networks={service: list(each) for service, each in (networks or {}).items()},
         )
         for service, replicas in services.items():
             for number in range(1, replicas + 1):

@@ -67,6 +67,10 @@ class FakeProcesses(_Part):
                 held.process.id if held.process else None, name, tuple(held.holds), held.restarts
             )
 
+    async def check_end(self, slots: Sequence[str]) -> None:
+        async with self._operation("processes.check_end"):
+            pass
+
     async def signal(self, process: ProcessId, signal: int) -> bool:
         async with self._operation("processes.signal", writes=True) as state:
             slot = state.holder(process)

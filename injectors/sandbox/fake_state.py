@@ -85,7 +85,7 @@ class FakeSlot(msgspec.Struct):
     files: dict[str, int] = {}
     toxics: dict[str, Toxic] = {}
     limits: dict[str, str] = {}
-    networks: dict[str, str] = msgspec.field(default_factory=lambda: {"default": "{}"})
+    networks: dict[str, str] = {}
     removed: str = ""
     corrupted: dict[str, str] = {}
     denied: dict[str, str] = {}
@@ -118,6 +118,7 @@ class FakeState(msgspec.Struct):
         patience: Seconds after which a caller gives up on a link.
         disk: Bytes of each slot's disk that are free at first.
         labels: Of the slots of each service.
+        networks: That the slots of each service are in at first; ``default`` where it is not said.
     """
 
     routes: list[tuple[str, str]]
@@ -132,6 +133,7 @@ class FakeState(msgspec.Struct):
     patience: float = 0.5
     heals_after: float | None = None
     labels: dict[str, dict[str, str]] = {}
+    networks: dict[str, list[str]] = {}
 
     def slot(self, name: str) -> FakeSlot:
         """The slot of that name.
@@ -198,7 +200,8 @@ class FakeState(msgspec.Struct):
 
     def add_slot(self, service: str, number: int) -> FakeSlot:
         """A new, empty slot with the links that its service's routes give it."""
-        slot = FakeSlot(f"{service}-{number}", service)
+        networks = dict.fromkeys(self.networks.get(service, ["default"]), "{}")
+        slot = FakeSlot(f"{service}-{number}", service, networks=networks)
         self.slots[slot.name] = slot
         for source, target in self.routes:
             for other in list(self.slots.values()):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gameday.injectors.errors import SandboxError, SandboxGone, UsageError
 from gameday.injectors.sandbox.base import Limit
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import Part, control_group
+from gameday.injectors.undo import RestoreLimit
 from gameday.injectors.units import show_size
 
-__all__ = ["Limits", "read_limit", "write_memory"]
+__all__ = ["Limits", "read_limit", "was_updated", "write_memory"]
 
 _NO_LIMIT = 1 << 60
 """Version 1 shows no limit of memory as a number of bytes that no machine has."""
@@ -59,6 +62,28 @@ def read_limit(container: Container, resource: str) -> Limit:
     first = value.split()[0]
     number = math.inf if first in ("max", "-1") else int(first) / period
     return Limit(str(path), value, math.inf if number >= _NO_LIMIT else number)
+
+
+def was_updated(step: RestoreLimit, container: Container) -> bool:
+    """Whether somebody gave it another limit with Docker since we lowered it.
+
+    The kernel then has what the engine has, and that is not what it was before: ours is
+    known to the kernel alone.
+    """
+    resource = "memory" if Path(step.limit).name.startswith("memory") else "cpu"
+    now = read_limit(container, resource)
+    same_file = now.path == step.limit
+    told = _told(container.inspected["HostConfig"], resource)
+    return same_file and now.value != step.value and math.isclose(now.amount, told, rel_tol=1e-3)
+
+
+def _told(host: Mapping[str, Any], resource: str) -> float:
+    """The limit as the engine has it: bytes, or CPUs."""
+    if resource == "memory":
+        return float(host.get("Memory") or math.inf)
+    quota, period = host.get("CpuQuota") or 0, host.get("CpuPeriod") or 100_000
+    cpus = (host.get("NanoCpus") or 0) / 1e9 or max(quota, 0) / period
+    return cpus or math.inf
 
 
 def _file(place: Path, version: int, resource: str) -> Path:

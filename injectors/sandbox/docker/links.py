@@ -14,7 +14,7 @@ from gameday.injectors.errors import SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.elsewhere import forget
-from gameday.injectors.sandbox.docker.networks import refuse_shared
+from gameday.injectors.sandbox.docker.sharing import refuse_network
 from gameday.injectors.sandbox.docker.teardown import end_helpers
 from gameday.injectors.sandbox.netns.kinds import overlap
 
@@ -77,9 +77,9 @@ async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container | N
 
 async def _checked(link: str, box: DockerSandbox) -> tuple[Container, Container | None]:
     source, target = await _ends(link, box)
-    refuse_shared(source)
+    await refuse_network(source, box)
     if target is not None:
-        refuse_shared(target)
+        await refuse_network(target, box)
         if source.addresses.keys().isdisjoint(target.addresses):
             raise Unsupported(
                 f"{source.slot} and {target.slot} are in no network together",

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gameday.injectors.errors import SandboxError, Unsupported
+from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import Part
+from gameday.injectors.sandbox.docker.sharing import refuse_network
 from gameday.injectors.undo import ConnectNetwork, Outcome, StepResult
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["Connection", "Networks", "connect", "connection_of", "reconnect", "refuse_shared"]
+__all__ = ["Connection", "Networks", "connect", "connection_of", "reconnect"]
 
 
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,19 +48,6 @@ def connection_of(network: Mapping[str, Any], container: str) -> Connection:
     )
 
 
-def refuse_shared(container: Container) -> None:
-    """A fault in its network must hit nobody else.
-
-    Raises:
-        Unsupported: if it has none of its own.
-    """
-    if why := container.why_no_network:
-        raise Unsupported(
-            f"{container.slot} has no network of its own: {why}",
-            hint="Choose a container that is in a network by itself: a fault there hits all that share it.",
-        )
-
-
 class Networks(Part):
     """The part."""
 
@@ -67,7 +55,7 @@ class Networks(Part):
         container = await self._box.find(slot)
         if container is None:
             return {}
-        refuse_shared(container)
+        await refuse_network(container, self._box)
         found = container.inspected["NetworkSettings"].get("Networks") or {}
         return {
             name: msgspec.json.encode(connection_of(network, container.id)).decode()

@@ -7,7 +7,7 @@ Signals, restarts and the like are the engine's own calls. What acts on a proces
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from gameday.injectors.sandbox.base import ProcessStatus
 from gameday.injectors.sandbox.docker import neighbours
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.helper import RESTARTS, Burn, Crash, start_helper
+from gameday.injectors.sandbox.docker.sharing import refuse_ending
 from gameday.injectors.undo import ProcessId
 
 if TYPE_CHECKING:
@@ -114,6 +115,9 @@ class Processes(Part):
             return ProcessStatus(None, "gone", holds, container.restarts if container else 0)
         state = "paused" if container.state == "paused" else "running"
         return ProcessStatus(container.process, state, holds, container.restarts)
+
+    async def check_end(self, slots: Sequence[str]) -> None:
+        await refuse_ending(slots, self._box)
 
     async def signal(self, process: ProcessId, signal: int) -> bool:
         """SIGSTOP and SIGCONT pause and unpause the whole container: its workers, too."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -23,6 +25,7 @@ HELPER = "gameday.helper"
 """The label of a helper container: the tag of the sandbox that it serves."""
 
 PROJECT = "com.docker.compose.project"
+_NAMELESS = re.compile("[0-9a-f]{64}")
 _AGAIN = 0.1
 _GONE_WITHIN = 2.0
 
@@ -84,5 +87,12 @@ async def _remove(box: DockerSandbox, label: dict[str, str]) -> bool:
 
 
 async def _remove_container(box: DockerSandbox, container: str) -> None:
-    if await box.engine.find(container) is not None:
-        await box.engine.call("remove_container", container, force=True, v=True)
+    found = await box.engine.find(container)
+    if found is None:
+        return
+    await box.engine.call("remove_container", container, force=True, v=True)
+    for mount in found.get("Mounts") or ():
+        # One that a fault removed was made again with its volumes by the names that the engine gave them.
+        if mount["Type"] == "volume" and _NAMELESS.fullmatch(mount["Name"]):
+            with suppress(SandboxError):  # it went with the container, or another one has it
+                await box.engine.call("remove_volume", mount["Name"])

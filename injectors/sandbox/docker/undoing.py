@@ -14,7 +14,8 @@ StartSlot
 ClearHold
     The hold was there: ``put-back``. Else as StartSlot.
 RestoreAffinity, RestoreLimit
-    As on a local sandbox; a limit is that of the container's control group.
+    As on a local sandbox; a limit is that of the container's control group. If somebody changed it
+    with Docker meanwhile, it is ``taken-over``.
 RemoveToxic, EndHelpers, DeleteFile
     It was there: ``put-back``; else ``nothing``; the container that it was in is gone: ``taken-over``.
 ConnectNetwork
@@ -53,6 +54,7 @@ from gameday.injectors.sandbox.docker import (
     whole,
 )
 from gameday.injectors.sandbox.docker.containers import Container
+from gameday.injectors.sandbox.docker.limits import was_updated
 from gameday.injectors.sandbox.docker.parts import data_folder
 from gameday.injectors.sandbox.restoring import put_back, restore_group, was_there
 from gameday.injectors.undo import (
@@ -105,6 +107,9 @@ async def run_step(step: Step, box: DockerSandbox) -> StepResult:
             found = await anyio.to_thread.run_sync(_end_burners, tag)
             return was_there(found, "the burners were ended", "no burner ran")
         case RestoreLimit():
+            container = await box.find(step.slot)
+            if container is not None and was_updated(step, container):
+                return StepResult(Outcome.TAKEN_OVER, "somebody gave it another limit", by="fixer")
             return restore_group(step)
         case RestoreAffinity():
             return await _restore_affinity(step, box)

@@ -62,6 +62,9 @@ class Whole(Part):
         if not container.is_numbered and others:
             why = "which of its service's replicas it is depends on the others' names"
             raise Unsupported(f"{slot} could not be made again: {why}", hint="Try process.kill.")
+        if container.inspected["HostConfig"].get("VolumesFrom"):
+            why = "which of its volumes are another container's (--volumes-from) is not known"
+            raise Unsupported(f"{slot} could not be made again: {why}", hint="Try process.kill.")
 
     async def remove(self, slot: str, process: ProcessId | None, tag: str) -> None:
         container = await self._meant(slot, process)

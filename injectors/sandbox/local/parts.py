@@ -63,6 +63,9 @@ class Processes(_Part):
     async def status(self, slot: str) -> ProcessStatus:
         return (await self._client.ask(orders.GetStatus(slot), orders.StatusOf)).status
 
+    async def check_end(self, slots: Sequence[str]) -> None:
+        """Nothing stands against it."""
+
     async def signal(self, process: ProcessId, signal: int) -> bool:
         return signal_slot(process, signal)
 
