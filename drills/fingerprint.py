@@ -28,7 +28,7 @@ async def difference(
         try:
             after = await box.fingerprint(target)
         except GamedayError as error:
-            return str(error)
+            return f"it could not be looked at: {error}"
         wrong = _told(before, after)
         if not wrong or patience() <= 0:
             return wrong

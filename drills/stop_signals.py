@@ -6,6 +6,7 @@ such signal (`gameday.drills.state`).
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +30,8 @@ class StopSignals(msgspec.Struct, frozen=True):
 
     Attributes:
         file: Drills stop as long as it is there; its first line says why.
-        url: Drills stop as long as it answers 200 with anything but an empty text or an empty
-            list; so Alertmanager's ``/api/v2/alerts?filter=…`` serves as it is. 204 and 404 say
+        url: Drills stop as long as it answers 200 with anything but an empty text, list or object,
+            ``null``, ``false`` or ``0``; so Alertmanager's ``/api/v2/alerts?filter=…`` serves as it is. 204 and 404 say
             that nothing is going on; any other answer, and none, says nothing.
     """
 
@@ -60,8 +61,7 @@ class StopSignals(msgspec.Struct, frozen=True):
         if not self.file:
             return ""
         try:
-            with open(self.file, "rb") as file:  # noqa: PTH123 - four times a second
-                line = file.readline(_LONGEST).decode(errors="replace").strip()
+            line = _first_line(self.file)
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
@@ -86,10 +86,9 @@ class StopSignals(msgspec.Struct, frozen=True):
             return ""
         if answer.status != 200:
             raise self._mute(f"it answered {answer.status}")
-        body = answer.body.strip()
-        if body in _NOTHING:
+        if b"".join(answer.body.split()) in _NOTHING:
             return ""
-        said = body[:_LONGEST].decode(errors="replace").splitlines()[0]
+        said = answer.body.strip()[:_LONGEST].decode(errors="replace").splitlines()[0]
         return f"the stop URL says: {said}"
 
     async def check(self) -> None:
@@ -124,6 +123,15 @@ class StopSignals(msgspec.Struct, frozen=True):
         tls = parts.scheme == "https"
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return tls, host, port or (443 if tls else 80), path
+
+
+def _first_line(path: str) -> str:
+    """A file's, without waiting: what is there may be a pipe that nobody writes to."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(file, _LONGEST).partition(b"\n")[0].decode(errors="replace").strip()
+    finally:
+        os.close(file)
 
 
 def _without_secret(url: str) -> str:

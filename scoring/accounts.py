@@ -211,7 +211,7 @@ def impact(case: Case) -> Section | None:
     if score.requests or (case.loaded and case.injected):
         rows.append(("Requests failed", _failed(score.failed, score.requests)))
     if case.score.slis and (case.injected or score.outside[1]):
-        rows.append(("Outside the steady state", time_outside(score).rstrip(",")))
+        rows.append(("Outside the steady state", time_outside(score)))
     for name, burnt in sorted(score.error_budget.items()):
         rows.append((f"Error budget of {name}", _burnt(burnt)))
     for sli in case.score.slis:
@@ -260,8 +260,8 @@ def _impact_finding(case: Case) -> str:
     if not case.impacts:
         return "No SLI left its steady state" if case.score.slis else ""
     if score.requests and score.failed:
-        return f"{score.failed:,} of {score.requests:,} requests failed; users were outside the steady state for {time_outside(score).rstrip(',')}"
-    return f"Users were outside the steady state for {time_outside(score).rstrip(',')}"
+        return f"{score.failed:,} of {score.requests:,} requests failed; users were outside the steady state for {time_outside(score)}"
+    return f"Users were outside the steady state for {time_outside(score)}"
 
 
 def detection(case: Case) -> Section | None:

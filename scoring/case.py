@@ -92,7 +92,7 @@ def time_outside(impact: Impact) -> str:
     """How long users were outside the steady state; open where we ended it, or the drill did."""
     low, high = impact.outside
     if impact.open:
-        return f"at least {single(low, way='down')}, to the end of what counts,"
+        return f"at least {single(low, way='down')}, to the end of what counts"
     return figure(low, high)
 
 

@@ -174,7 +174,9 @@ def _hit(case: Case) -> str:
         else ""
     )
     times = f" in {len(case.impacts)} incidents" if len(case.impacts) > 1 else ""
-    return f"{begin}users were outside the steady state for {time_outside(impact)}{times}{failed}"
+    long = time_outside(impact)
+    comma = "," if impact.open and times else ""
+    return f"{begin}users were outside the steady state for {long}{comma}{times}{failed}"
 
 
 def _came_of_it(case: Case) -> str:

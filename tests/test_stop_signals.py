@@ -103,6 +103,9 @@ def test_a_file_stops_as_long_as_it_is_there(tmp_path: Path) -> None:
     (tmp_path / "stop").unlink()
     (tmp_path / "stop").mkdir()
     assert "cannot be read" in signals.file_says()
+    (tmp_path / "stop").rmdir()
+    os.mkfifo(tmp_path / "stop")  # nobody writes to it, and nobody waits for that
+    assert signals.file_says().endswith("is there")
 
 
 @pytest.mark.sandbox

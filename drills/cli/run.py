@@ -94,8 +94,8 @@ def _given(option: str, values: Sequence[str]) -> list[str]:
 @click.option(
     "--stop-url",
     metavar="URL",
-    help="The same while this URL answers 200 with anything but an empty text or list, such as "
-    "Alertmanager's /api/v2/alerts. Also GAMEDAY_STOP_URL.",
+    help="The same while this URL answers 200 with anything but an empty text, list or object, null, "
+    "false or 0, such as Alertmanager's /api/v2/alerts. Also GAMEDAY_STOP_URL.",
 )
 @click.option("--names", is_flag=True, help="Show people's names in the debrief, not roles.")
 @click.option("--json", "as_json", is_flag=True, help="Print the debrief as JSON, nothing else.")
