@@ -401,7 +401,7 @@ async def choose(box: Sandbox, target: SlotTarget, rng: Random) -> list[Slot]:
         names = sorted({slot.service for slot in slots} | {slot.name for slot in slots})
         raise UsageError(
             f"the target {target.slot or target.service!r} matches nothing in the sandbox",
-            hint=f"There are: {', '.join(names)}.",
+            hint=f"There are: {', '.join(names)}." if names else "Nothing in it may be broken.",
         )
     running = [slot for slot in found if slot.state == "running"]
     return _pick(running or found, target, rng, default=1)
