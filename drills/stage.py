@@ -49,7 +49,7 @@ from gameday.drills.undoing import undo_one
 from gameday.drills.usage import Usage
 from gameday.drills.view import View
 from gameday.drills.watchdog import Watchdog
-from gameday.drills.watchers import watch_changes, watch_machine, watch_stop_url
+from gameday.drills.watchers import watch_changes, watch_machine, watch_pace, watch_stop_url
 from gameday.injectors.errors import GamedayError, Refused, StorageError
 from gameday.injectors.sandbox.base import Sandbox
 from gameday.injectors.sandbox.process import boot_id, process_id
@@ -224,20 +224,11 @@ class _Play:
             sandbox=self.reference,
             clock=self.journal.zero,
         )
-        state.remember(opened)
-        self.opened = opened
-        self.watchdog = Watchdog.start(
-            self.folder,
-            runner_id,
-            kind=self.reference.kind,
-            also=("gameday.drills.channels.webhook",) if self.options.webhook else (),
-            limit=self.scenario.duration + GRACE,
-            inherit=(self.lock,),
-            standby=standby,
-        )
-        await self.watchdog.ready()
-        self.opened = msgspec.structs.replace(opened, watchdog=self.watchdog.process)
-        state.remember(self.opened)
+        try:
+            await self._open(opened, standby)
+        except GamedayError as error:
+            await self._refuse(error)
+            raise
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._guard)
@@ -262,6 +253,29 @@ class _Play:
             )
         if failure is not None:
             raise failure
+
+    async def _open(self, opened: state.OpenDrill, standby: Standby | None) -> None:
+        """Note the drill, and wait for its watchdog to stand."""
+        state.remember(opened)
+        self.opened = opened
+        self.watchdog = Watchdog.start(
+            self.folder,
+            opened.runner,
+            kind=self.reference.kind,
+            also=("gameday.drills.channels.webhook",) if self.options.webhook else (),
+            limit=self.scenario.duration + GRACE,
+            inherit=(self.lock,),
+            standby=standby,
+        )
+        await self.watchdog.ready()
+        self.opened = msgspec.structs.replace(opened, watchdog=self.watchdog.process)
+        state.remember(self.opened)
+
+    async def _refuse(self, error: GamedayError) -> None:
+        """Nothing was started: the record says why, and the drill is closed."""
+        self.emit(events.Problem(at=self.now(), where="drill", what=str(error)))
+        await self._strike("refused" if isinstance(error, Refused) else "aborted", None)
+        await self._close()
 
     async def _between(self, runner_id: ProcessId) -> GamedayError | None:
         """From the sandbox's first process to its last; the error that kept us from playing."""
@@ -344,6 +358,7 @@ class _Play:
                 "journal": self._watch_journal,
                 "record": self._watch_record,
                 "machine": partial(watch_machine, self.options.stop),
+                "pace": watch_pace,
                 "sandbox": watch_changes,
                 "view": self._draw,
             },

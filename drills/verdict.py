@@ -36,6 +36,7 @@ _ENDED = {
     3: "Inconclusive: the drill cannot say.",
     4: "The drill was aborted; everything was put back.",
     5: "Something could not be put back.",
+    6: "The drill was refused; nothing was started.",
     70: "Gameday itself failed; everything was put back.",
 }
 

@@ -57,6 +57,7 @@ class Watchdog:
         self._failure = ""
         self._ended: guard.Ended | None = None
         self._heard = time.monotonic()
+        self._stopped_since = 0.0
         self.process: ProcessId | None = process_id(process.pid)
 
     @classmethod
@@ -119,8 +120,7 @@ class Watchdog:
         deadline = time.monotonic() + within
         self._receive()
         while not self._ready:
-            if self._failure or self._dead() or time.monotonic() > deadline:
-                why = self._failure or ("it ended" if self._dead() else "it does not answer")
+            if why := self._why_not(deadline):
                 self._end()
                 raise Refused(
                     f"the watchdog does not stand: {why}; without it nothing is broken",
@@ -168,13 +168,7 @@ class Watchdog:
         """
         self._wire.send(guard.Done())
         with anyio.CancelScope(shield=True), anyio.move_on_after(within):
-            stopped_since = 0.0
-            while not self._dead():  # it ends once it has answered
-                now = time.monotonic()
-                frozen = self.process is not None and is_stopped(self.process)
-                stopped_since = (stopped_since or now) if frozen else 0.0
-                if frozen and now - stopped_since > _SILENCE:
-                    break
+            while not self._dead() and not self._stopped():  # it ends once it has answered
                 self.beat()
                 await self._news(BEAT_EVERY)
                 self._receive()
@@ -193,8 +187,25 @@ class Watchdog:
         self._process.wait()
         self._wire.close()
 
+    def _why_not(self, deadline: float) -> str:
+        """Why it will not stand; empty while it still may."""
+        if self._failure:
+            return self._failure
+        if self._dead():
+            return "it ended"
+        if self._stopped():
+            return "it is stopped"
+        return "it does not answer" if time.monotonic() > deadline else ""
+
     def _dead(self) -> bool:
         return self._wire.closed or self._process.poll() is not None
+
+    def _stopped(self) -> bool:
+        """Whether it has been stopped for `_SILENCE` seconds, at every look."""
+        now = time.monotonic()
+        stopped = self.process is not None and is_stopped(self.process)
+        self._stopped_since = (self._stopped_since or now) if stopped else 0.0
+        return stopped and now - self._stopped_since > _SILENCE
 
     def _receive(self) -> None:
         self._wire.flush()

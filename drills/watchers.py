@@ -1,10 +1,11 @@
-"""What is watched beside a drill until its end: the sandbox, and the machine that it runs on."""
+"""What is watched beside a drill until its end: the sandbox, the machine, and whether we run at all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,13 +13,16 @@ import anyio
 from gameday.drills import state
 from gameday.drills.runner import Runner
 from gameday.drills.stop_signals import StopSignals
+from gameday.drills.watchdog import LATE
 from gameday.injectors.errors import Refused, SandboxGone
 from gameday.scoring import events
+from gameday.scoring.instants import show_suspends
 
-__all__ = ["asleep", "watch_changes", "watch_machine", "watch_stop_url"]
+__all__ = ["asleep", "watch_changes", "watch_machine", "watch_pace", "watch_stop_url"]
 
 _TICK = 0.25
 _SLEEP_WORTH_SAYING = 0.5
+_STOP_WORTH_SAYING = 1.0
 _ASK_EVERY = 1.0
 _SILENT = 3
 """Times in a row that a stop URL may fail to say anything."""
@@ -81,3 +85,30 @@ async def watch_machine(
             runner.abort("person", f"all drills were stopped: {stop.why}")
         if (why := signals.file_says()) and not runner.direction.abort:
             runner.abort("monitoring", why)
+
+
+async def watch_pace(runner: Runner, late: float = LATE) -> None:
+    """Notice that we stood still ourselves: stopped, in a frozen cgroup, or held up.
+
+    After ``late`` seconds the watchdog should have ended us; if it stood still as well, the drill
+    is aborted here. Time in which we computed, or waited for a CPU, is no standstill.
+    """
+    seen, occupied = runner.now(), _occupied()
+    while True:
+        await anyio.sleep(_TICK)
+        gap, busy = runner.now() - seen, _occupied() - occupied
+        seen, occupied = seen + gap, occupied + busy
+        if gap > late or gap - _TICK - busy > _STOP_WORTH_SAYING:
+            stop = events.Suspended(at=seen, seconds=round(gap - _TICK, 3), who="runner")
+            runner.emit(stop)
+            if gap > late and not runner.direction.ended and not runner.direction.abort:
+                runner.abort("gameday", f"{show_suspends([stop])}; its watchdog allows {late:g} s")
+
+
+def _occupied() -> float:
+    """Seconds that this thread has run, or waited for a CPU, so far; 0 where the kernel does not count."""
+    try:
+        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(ran) + int(waited)) / 1e9

@@ -18,6 +18,7 @@ from gameday.scoring.document import (
     table,
 )
 from gameday.scoring.events import Problem, Suspended
+from gameday.scoring.instants import tell_suspend
 from gameday.scoring.render import figures
 from gameday.scoring.score import SliScore
 
@@ -115,10 +116,7 @@ def _own_share(case: Case) -> str:
 
 def _void(case: Case) -> list[Cell]:
     lines: list[Cell] = [finding.text for finding in case.findings("validity")]
-    lines += [
-        f"{case.clock(event.at)}  The host slept for {figures.single(event.seconds)}; durations across it are void."
-        for event in case.of(Suspended)
-    ]
+    lines += [f"{case.clock(event.at)}  {tell_suspend(event)}" for event in case.of(Suspended)]
     lines += [
         f"{case.clock(event.at)}  {event.where}: {event.what}" for event in case.of(Problem)[:20]
     ]

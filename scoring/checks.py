@@ -1,7 +1,8 @@
 """Hypotheses against the evidence: supported, refuted or inconclusive.
 
 What makes a verdict inconclusive, whatever was measured: the scenario never
-began; nothing was injected, or no fault was seen to take effect; the host slept.
+began; nothing was injected, or no fault was seen to take effect; the host slept,
+or the runner stood still.
 Where only part of what was planned came about (one of two faults, a drill cut
 short), a breach still refutes, but the absence of one supports nothing.
 """
@@ -15,7 +16,7 @@ import msgspec
 from gameday.scenarios.expressions import Comparison
 from gameday.scenarios.model import TIMINGS, Hypothesis
 from gameday.scoring.facts import Facts
-from gameday.scoring.instants import show_timing
+from gameday.scoring.instants import show_suspends, show_timing
 from gameday.scoring.render import figures
 from gameday.scoring.samples import Excursion, Point, excursions
 from gameday.scoring.score import HypothesisScore, Incident, Instant, State, Timing, Verdict
@@ -49,11 +50,14 @@ def ground(facts: Facts, period: tuple[float, float] | None) -> Ground:
     """What the drill's course allows to conclude."""
     if facts.not_started:
         return Ground(None, "The sandbox did not start.")
+    if facts.ended == "refused":
+        return Ground(None, "The drill was refused before anything was started.")
     if facts.begun is None or period is None:
         return Ground(None, "The steady state never held, so the scenario did not begin.")
-    slept = [s for s in facts.suspends if s.at > facts.begun and s.at <= facts.cut.at]
-    if slept:
-        return Ground(period, "The machine slept during the drill; nothing across it counts.")
+    across = [s for s in facts.suspends if s.at > facts.begun and s.at <= facts.cut.at]
+    if across:
+        why = f"During the drill {show_suspends(across)}; nothing across it counts."
+        return Ground(period, why)
     return Ground(period, _nothing_happened(facts), _cut_short(facts))
 
 

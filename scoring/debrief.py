@@ -33,10 +33,15 @@ _OUTCOMES = {
     "control-over": "control, over",
     "aborted": "aborted",
     "unhealthy-start": "not begun: the steady state did not hold",
+    "refused": "not begun: it was refused",
     "failed": "ended by a fault of Gameday’s own",
     "died": "cut short: the runner died",
 }
-_NOT_BEGUN = {"failed": "Gameday itself failed", "aborted": "the drill was aborted"}
+_NOT_BEGUN = {
+    "failed": "Gameday itself failed",
+    "aborted": "the drill was aborted",
+    "refused": "the drill was refused",
+}
 
 
 def debrief(

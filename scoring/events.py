@@ -286,9 +286,14 @@ class SliBroke(_Event, frozen=True, kw_only=True):
 
 
 class Suspended(_Event, frozen=True, kw_only=True):
-    """The host slept for ``seconds``: durations across it are void."""
+    """Something stood still for ``seconds``: durations across it are void.
+
+    Attributes:
+        who: The ``host``, which slept, or only the ``runner``: it was stopped, or held up.
+    """
 
     seconds: float
+    who: str = "host"
 
 
 class AbortAsked(_Event, frozen=True, kw_only=True):
@@ -322,8 +327,8 @@ class DrillEnded(_Event, frozen=True, kw_only=True):
 
     Attributes:
         why: ``resolved``, ``all-clear``, ``hard-stop``, ``control-over``, ``aborted``,
-            ``unhealthy-start`` (the sandbox did not start, or the steady state never held) or
-            ``failed``.
+            ``unhealthy-start`` (the sandbox did not start, or the steady state never held),
+            ``refused`` (before anything was started) or ``failed``.
         steady_after: Did the steady state hold again after everything was put back? None: it
             was not looked, because nothing was broken.
         own_cpu: CPU seconds that the runner and its helpers used.

@@ -52,6 +52,7 @@ _CUT_REASONS = {
     "all-clear": "the drill's end",
     "control-over": "the drill's end",
     "unhealthy-start": "the unhealthy start",
+    "refused": "the refusal",
     "failed": "a fault of Gameday's own",
     "died": "the end of the journal",
 }
@@ -325,7 +326,7 @@ def _cut(facts: Facts) -> Cut:
     why = _CUT_REASONS.get(facts.ended, "our revert")
     if facts.ended == "died" and facts.reverting is not None:
         why = "our revert"
-    return Cut(at, why, tuple((s.at, s.seconds) for s in facts.suspends))
+    return Cut(at, why, tuple(facts.suspends))
 
 
 def _acknowledge(facts: Facts) -> None:

@@ -1,6 +1,6 @@
 """Arithmetic of instants and durations: every instant is an interval, every duration follows.
 
-A duration is measured only if both its ends are known and no suspend lies
+A duration is measured only if both its ends are known and nothing stood still
 across it; what was still open when we put things back is censored.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gameday.scoring.events import Suspended
 from gameday.scoring.render import figures
 from gameday.scoring.score import Instant, State, Timing
 
@@ -19,7 +20,9 @@ __all__ = [
     "instant",
     "latest",
     "not_applicable",
+    "show_suspends",
     "show_timing",
+    "tell_suspend",
     "unknown",
 ]
 
@@ -62,17 +65,17 @@ class Cut(msgspec.Struct, frozen=True):
     Attributes:
         at: Seconds; what is still open then is censored.
         why: For people: ``the hard stop``.
-        suspends: ``(at, seconds)`` of each time the host slept.
+        suspends: Each time that the host slept, or the runner stood still.
     """
 
     at: float
     why: str
-    suspends: Sequence[tuple[float, float]] = ()
+    suspends: Sequence[Suspended] = ()
 
     def measured(self, start: Instant, end: Instant, note: str = "") -> Timing:
         """From ``start`` to ``end``; never below zero."""
-        if slept := self._slept(start.low, end.high):
-            return slept
+        if void := self._void(start.low, end.high):
+            return void
         low = round(max(0.0, end.low - start.high), _DIGITS)
         high = round(max(0.0, end.high - start.low), _DIGITS)
         value = round((low + high) / 2, _DIGITS)
@@ -81,16 +84,31 @@ class Cut(msgspec.Struct, frozen=True):
     def censored(self, start: Instant, at: float | None = None, why: str = "") -> Timing:
         """Still open when it was ended, at ``at`` (default: the cut) by ``why``."""
         stop = self.at if at is None else at
-        if slept := self._slept(start.low, stop):
-            return slept
+        if void := self._void(start.low, stop):
+            return void
         elapsed = round(max(0.0, stop - start.high), _DIGITS)
         return Timing(State.CENSORED, elapsed, elapsed, None, note=f"until {why or self.why}")
 
-    def _slept(self, low: float, high: float) -> Timing | None:
-        total = sum(seconds for at, seconds in self.suspends if low < at <= high)
-        if not any(low < at <= high for at, _ in self.suspends):
-            return None
-        return unknown(f"void: the machine slept for {figures.single(max(total, 0.0))} meanwhile")
+    def _void(self, low: float, high: float) -> Timing | None:
+        across = [each for each in self.suspends if low < each.at <= high]
+        return unknown(f"void: {show_suspends(across)} meanwhile") if across else None
+
+
+def show_suspends(suspends: Sequence[Suspended]) -> str:
+    """What stood still, each for how long altogether: ``the machine slept for 2 min 0 s``."""
+    slept = [each.seconds for each in suspends if each.who != "runner"]
+    held = [each.seconds for each in suspends if each.who == "runner"]
+    parts = [f"the machine slept for {figures.single(max(sum(slept), 0.0))}"] if slept else []
+    if held:
+        total = figures.single(max(sum(held), 0.0))
+        parts.append(f"the runner stood still for {total} (stopped, or the machine too busy)")
+    return " and ".join(parts)
+
+
+def tell_suspend(suspend: Suspended) -> str:
+    """One of them, as a sentence."""
+    what = show_suspends([suspend])
+    return f"{what[0].upper()}{what[1:]}; durations across it are void."
 
 
 def show_timing(timing: Timing) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from gameday.scoring import events as ev
-from gameday.scoring.render.figures import count, single
+from gameday.scoring.instants import tell_suspend
+from gameday.scoring.render.figures import count
 
 __all__ = ["OURS", "Narrator", "Told", "changed", "spoken"]
 
@@ -182,10 +183,7 @@ class Narrator:
                 how = "is back inside" if event.inside else "leaves"
                 yield told("sli", f"Seen live: {event.sli} {how} {event.bounds}.")
             case ev.Suspended():
-                yield told(
-                    "drill",
-                    f"The host slept for {single(event.seconds)}; durations across it are void.",
-                )
+                yield told("drill", tell_suspend(event))
             case ev.AbortAsked():
                 yield told("drill", f"Abort, asked by {event.by}: {event.why}")
             case ev.Problem(where="sandbox") if self._starting:

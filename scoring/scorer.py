@@ -95,7 +95,7 @@ def _own_cpu_share(facts: Facts) -> float | None:
 
 
 def exit_code(facts: Facts, hypotheses: Sequence[HypothesisScore]) -> int:
-    """DESIGN §7; the most dangerous wins: 5, 70, 4, 1, 3.
+    """DESIGN §7; the most dangerous wins: 5, 70, 4, 6, 1, 3.
 
     A target that was put back and is not as it was, or a steady state that did not
     return, supports nothing: it ends with 3 where nothing worse holds.
@@ -107,6 +107,7 @@ def exit_code(facts: Facts, hypotheses: Sequence[HypothesisScore]) -> int:
         (5, any(_not_put_back(facts))),
         (70, facts.ended in ("died", "failed")),
         (4, facts.ended == "aborted"),
+        (6, facts.ended == "refused"),
         (1, Verdict.REFUTED in verdicts),
         (3, Verdict.INCONCLUSIVE in verdicts or facts.begun is None or unhealthy or unsteady),
     )

@@ -8,6 +8,7 @@ from itertools import groupby
 from gameday.injectors.units import show_share
 from gameday.scoring.checks import VOID_LIMIT
 from gameday.scoring.evidence import Evidence, seconds, validity
+from gameday.scoring.instants import tell_suspend
 from gameday.scoring.score import Finding
 
 __all__ = ["RULES"]
@@ -32,6 +33,8 @@ def _start(e: Evidence) -> Iterator[Finding]:
             f"The journal just stops at {seconds(facts.end)}: the runner did not end this drill itself.",
             facts.end,
         )
+    elif facts.ended == "refused":
+        yield validity("refused", "The drill was refused before anything was started.", facts.end)
     elif facts.ended == "failed":
         yield validity("failed", "The drill ended by a fault of Gameday's own.", facts.end)
     elif facts.ended == "aborted" and facts.aborts:
@@ -43,11 +46,7 @@ def _start(e: Evidence) -> Iterator[Finding]:
 
 def _measuring(e: Evidence) -> Iterator[Finding]:
     for suspend in e.facts.suspends:
-        yield validity(
-            "suspended",
-            f"The machine slept for {seconds(suspend.seconds)}; durations across it are void.",
-            suspend.at,
-        )
+        yield validity("suspended", tell_suspend(suspend), suspend.at)
     for sli in e.slis:
         if sli.samples and sli.void / sli.samples > VOID_LIMIT:
             yield validity(

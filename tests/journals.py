@@ -238,9 +238,9 @@ class Journal:
         """Somebody reports."""
         return self.add(Reported(at=at, sender=sender, text="It is broken."))
 
-    def slept(self, at: float, seconds: float = 60.0) -> Journal:
-        """The host was suspended."""
-        return self.add(Suspended(at=at, seconds=seconds))
+    def slept(self, at: float, seconds: float = 60.0, who: str = "host") -> Journal:
+        """The host was suspended, or the runner stopped."""
+        return self.add(Suspended(at=at, seconds=seconds, who=who))
 
     def load(
         self, begin: float, end: float, *, ok: int = 10, failed: int = 0, endpoint: str = "GET /"

@@ -85,6 +85,31 @@ def test_a_suspend_voids_the_durations_across_it_only() -> None:
     assert "suspended" in ids(found)
 
 
+def test_a_runner_that_stood_still_is_told_as_that_and_not_as_a_machine_that_slept() -> None:
+    found = usual(PAGED).slept(28, 3.0, "runner").slept(29, 60.0).score()
+    held = "the runner stood still for 3.0 s (stopped, or the machine too busy)"
+    assert timing(found, "mitigate").note == (
+        f"void: the machine slept for 60.0 s and {held} meanwhile"
+    )
+    (paged,) = found.hypotheses
+    assert paged.verdict is Verdict.INCONCLUSIVE
+    assert held in paged.evidence
+    told = [each.text for each in found.findings if each.id == "suspended"]
+    assert told == [
+        f"T{held[1:]}; durations across it are void.",
+        "The machine slept for 60.0 s; durations across it are void.",
+    ]
+
+
+def test_a_drill_that_was_refused_did_not_die() -> None:
+    found = Journal(scenario(hypotheses=[PAGED])).frame(1, "refused", begun=None).score()
+    assert found.exit_code == 6
+    assert ids(found) == {"refused"}
+    assert [each.evidence for each in found.hypotheses] == [
+        "The drill was refused before anything was started."
+    ]
+
+
 def test_a_blip_before_the_fault_is_not_held_against_the_hypothesis() -> None:
     strict = {"id": "strict", "claim": "Nothing fails.", "expect": "availability >= 99.9%"}
     loose = {"availability": ">= 90%"}

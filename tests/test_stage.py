@@ -1,10 +1,12 @@
-"""The stage's real effects: who measures keeps off the CPU that burns, on real processes."""
+"""The stage's real effects, on real processes: who measures keeps off the CPU that burns, and a refusal."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,12 +14,22 @@ from random import Random
 import anyio
 import pytest
 
+from gameday.drills import state
 from gameday.drills.affinity import Affinity
+from gameday.drills.conclusion import conclude
+from gameday.drills.folder import list_drills
 from gameday.drills.pages import DrillPages
+from gameday.drills.production import produce
 from gameday.drills.runner import Runner, Stage
+from gameday.drills.stage import Options, run_drill
+from gameday.drills.standby import Standby
+from gameday.drills.view import View
+from gameday.injectors.errors import Refused
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.fake import FakeSandbox
+from gameday.scenarios.load import load_scenario
 from gameday.scoring import events
+from tests import little_drill
 from tests.simulation import MemoryJournal, MemoryUndo, _Prober, scenario
 from tests.small_sandbox import sandbox, small
 
@@ -110,3 +122,29 @@ def test_a_load_that_has_ended_is_no_reason_to_stop(ours: Affinity) -> None:
     ours.keep_off(frozenset(list(ours.cpus)[:1]))
     ours.keep_off(frozenset())
     assert os.sched_getaffinity(0) == ours.cpus
+
+
+def test_where_the_watchdog_is_stopped_the_drill_is_refused_and_its_record_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAMEDAY_STATE", str(tmp_path / "state"))
+    path = little_drill.lay_out(tmp_path / "drill", little_drill.scenario())
+    production = produce(load_scenario(path), {}, {})
+    began = time.monotonic()
+    with Standby.start() as standby:
+        os.kill(standby.pid, signal.SIGSTOP)
+        with pytest.raises(Refused, match="does not stand: it is stopped") as refused:
+            anyio.run(run_drill, production, Options(tmp_path, seed=1), View(), standby)
+    assert time.monotonic() - began < 20
+    (folder,) = list_drills(tmp_path)
+    found = conclude(folder)
+    problem, _, ended = found.events[-3:]
+    assert isinstance(problem, events.Problem)
+    assert problem.what == str(refused.value)
+    assert isinstance(ended, events.DrillEnded)
+    assert ended.why == "refused"
+    assert found.score.exit_code == Refused.exit_code
+    told = folder.debrief("md").read_text()
+    assert "not begun: it was refused" in told
+    assert "the runner died" not in told
+    assert state.open_drills() == []

@@ -1,17 +1,19 @@
-"""What is watched beside a drill: a host that slept is noticed, said, and voids what spans it."""
+"""What is watched beside a drill: a host that slept, or a runner that stood still, is noticed and said."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import anyio
+import msgspec
 import pytest
 
 from gameday.drills import state
@@ -20,7 +22,7 @@ from gameday.drills.recover import check_recovered, recover
 from gameday.drills.runner import Runner
 from gameday.drills.stop_signals import StopSignals
 from gameday.drills.undo_log import UndoLog
-from gameday.drills.watchers import watch_changes, watch_machine
+from gameday.drills.watchers import watch_changes, watch_machine, watch_pace
 from gameday.injectors.errors import SandboxGone
 from gameday.injectors.sandbox.base import Change
 from gameday.injectors.sandbox.process import is_stopped, process_id
@@ -30,6 +32,9 @@ from gameday.scoring.debrief import debrief
 from gameday.scoring.render.markdown import to_markdown
 from gameday.scoring.score import State, Verdict
 from gameday.scoring.scorer import score
+from tests.commands import Terminal, assert_nothing_left
+from tests.little_drill import lay_out
+from tests.little_drill import scenario as little
 from tests.simulation import LINKS, SERVICES, Action, Simulation, scenario
 
 
@@ -67,6 +72,77 @@ def test_a_host_that_slept_is_noticed_and_no_figure_spans_it() -> None:
         assert verdicts["mitigated"] is (Verdict.INCONCLUSIVE if voids else Verdict.SUPPORTED)
         text = to_markdown(debrief(drill.scenario, drill.journal.events, found))
         assert ("suspended" in text.lower() or "slept" in text.lower()) is voids
+
+
+def burn(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def paced(hold: Callable[[float], None], seconds: float, late: float) -> list[events.Event]:
+    """What is journalled where ``hold`` keeps the event loop from running for so long."""
+    told: list[events.Event] = []
+
+    def abort(by: str, why: str) -> None:
+        told.append(events.AbortAsked(at=0.0, by=by, why=why))
+
+    runner = SimpleNamespace(
+        now=anyio.current_time,
+        emit=told.append,
+        abort=abort,
+        direction=SimpleNamespace(ended=False, abort=""),
+    )
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch_pace, cast(Runner, runner), late)
+            await anyio.sleep(0.3)
+            hold(seconds)
+            await anyio.sleep(0.3)
+            tasks.cancel_scope.cancel()
+
+    anyio.run(run)
+    return told
+
+
+def test_a_runner_that_stands_still_notices_and_one_that_computes_does_not() -> None:
+    (stop,) = paced(time.sleep, 1.6, late=60.0)
+    assert isinstance(stop, events.Suspended)
+    assert stop.who == "runner"
+    assert stop.seconds == pytest.approx(1.6, abs=0.5)
+    assert paced(burn, 1.6, late=60.0) == []
+
+
+@pytest.mark.parametrize("hold", [time.sleep, burn])
+def test_one_that_stood_still_for_longer_than_it_may_aborts(hold: Callable[[float], None]) -> None:
+    stop, abort = paced(hold, 0.8, late=0.7)
+    assert isinstance(stop, events.Suspended)
+    assert isinstance(abort, events.AbortAsked)
+    assert abort.by == "gameday"
+    assert "the runner stood still for" in abort.why
+
+
+@pytest.mark.sandbox
+def test_where_runner_and_watchdog_stood_still_no_more_is_broken(terminal: Terminal) -> None:
+    """Both are let go on after the watchdog's deadline; meanwhile the fault had come due."""
+    path = lay_out(terminal.cwd, little(duration="30s", at="2s"))
+    run = terminal.start(path)
+    run.until_phase("running")
+    (drill,) = (terminal.state / "drills").glob("[!.]*.json")
+    watchdog = msgspec.json.decode(drill.read_bytes(), type=state.OpenDrill).watchdog
+    assert watchdog is not None
+    both = (run.process.pid, watchdog.pid)
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(5.5)
+    for pid in both:
+        os.kill(pid, signal.SIGCONT)
+    assert run.wait() == 4, run.said()
+    assert [each.who for each in run.of(events.Suspended)] == ["runner"]
+    assert [each.by for each in run.of(events.AbortAsked)] == ["gameday"]
+    assert run.of(events.InjectCalled) == []
+    assert_nothing_left(terminal, run.id)
 
 
 @pytest.mark.sandbox

@@ -18,6 +18,7 @@ __all__ = ["to_junit"]
 _OF_THE_DRILL = {
     4: "aborted by a guard rail or a person",
     5: "something could not be put back",
+    6: "refused before anything was started",
     70: "a fault of Gameday's own",
 }
 
