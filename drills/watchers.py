@@ -22,7 +22,7 @@ __all__ = ["asleep", "watch_changes", "watch_machine", "watch_pace", "watch_stop
 
 _TICK = 0.25
 _SLEEP_WORTH_SAYING = 0.5
-_STOP_WORTH_SAYING = 1.0
+_STOP_WORTH_SAYING = 2.0
 _ASK_EVERY = 1.0
 _SILENT = 3
 """Times in a row that a stop URL may fail to say anything."""

@@ -107,11 +107,11 @@ def paced(hold: Callable[[float], None], seconds: float, late: float) -> list[ev
 
 
 def test_a_runner_that_stands_still_notices_and_one_that_computes_does_not() -> None:
-    (stop,) = paced(time.sleep, 1.6, late=60.0)
+    (stop,) = paced(time.sleep, 2.6, late=60.0)
     assert isinstance(stop, events.Suspended)
     assert stop.who == "runner"
-    assert stop.seconds == pytest.approx(1.6, abs=0.5)
-    assert paced(burn, 1.6, late=60.0) == []
+    assert stop.seconds == pytest.approx(2.6, abs=0.5)
+    assert paced(burn, 2.6, late=60.0) == []
 
 
 @pytest.mark.parametrize("hold", [time.sleep, burn])
