@@ -50,6 +50,17 @@ SERVER = textwrap.dedent(
                             os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(600)"])
                         os._exit(0)
                     os.wait()
+                elif path == "/daemon":
+                    told, tell = os.pipe()
+                    if os.fork() == 0:
+                        os.setsid()
+                        if os.fork() == 0:
+                            os.write(tell, str(os.getpid()).encode())
+                            os.execve("/bin/sleep", ["sleep", "600"], {})
+                        os._exit(0)
+                    os.wait()
+                    os.close(tell)
+                    body = open(told).read()  # to its end: it has become the daemon
                 elif path == "/worker":
                     if os.fork() == 0: signal.pause()
                 elif path.startswith("/file"): body = open(os.environ["GAMEDAY_ENDPOINTS"]).read()

@@ -31,6 +31,7 @@ __all__ = [
     "is_dying",
     "is_kernel_thread",
     "is_stopped",
+    "kill",
     "process_id",
     "processes",
     "read_proc",
@@ -43,6 +44,7 @@ __all__ = [
     "tree",
     "variables",
     "wait_gone",
+    "with_descendants",
 ]
 
 DIES_WITHIN = 8.0
@@ -219,6 +221,18 @@ def signal_process(process: ProcessId, signal: int) -> bool:
     return True
 
 
+def kill(found: Iterable[ProcessId]) -> tuple[ProcessId, ...]:
+    """Send each of them a SIGKILL; whom it reached. Those of other users are passed over."""
+    reached = []
+    for process in found:
+        try:
+            if signal_process(process, signals.SIGKILL):
+                reached.append(process)
+        except PermissionError:
+            continue
+    return tuple(reached)
+
+
 def processes() -> Iterable[int]:
     """Every pid that this process can see."""
     for name in os.listdir("/proc"):  # noqa: PTH208 - in loops over /proc
@@ -228,20 +242,25 @@ def processes() -> Iterable[int]:
 
 def tree(process: ProcessId) -> tuple[ProcessId, ...]:
     """The process and all its descendants, parents first; empty if it is gone."""
-    if not is_alive(process):
+    return with_descendants((process,))
+
+
+def with_descendants(roots: Iterable[ProcessId]) -> tuple[ProcessId, ...]:
+    """These processes and all their descendants, each once, parents first; who is gone is left out."""
+    found = [process for process in roots if is_alive(process)]
+    if not found:
         return ()
     children: dict[int, list[Stat]] = {}
     for pid in processes():
         stat = read_stat(pid)
         if stat is not None and stat.state not in _DEAD:
             children.setdefault(stat.parent, []).append(stat)
-    found = [process]
-    for member in found:
+    for member in found:  # it grows meanwhile
         found += [
-            ProcessId(process.boot_id, stat.pid, stat.started)
-            for stat in children.get(member.pid, ())
+            ProcessId(member.boot_id, stat.pid, stat.started)
+            for stat in children.pop(member.pid, ())
         ]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def find_by_environment(name: str, value: str) -> tuple[ProcessId, ...]:

@@ -1,13 +1,20 @@
-"""A memory control group for each slot, where this machine lets us make one."""
+"""A memory control group for each slot, where this machine lets us make one.
+
+It also tells who belongs to the sandbox: no process leaves it by itself without rights on another.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["Group", "Groups"]
+from gameday.injectors.sandbox import process
+from gameday.injectors.undo import ProcessId
+
+__all__ = ["Group", "Groups", "members", "remove_groups"]
 
 _ROOT = Path("/sys/fs/cgroup")
+_BESIDE = "beside"  # no slot: their names end with a number
 
 
 class Group:
@@ -21,10 +28,13 @@ class Group:
         self._folder = folder
         self.limit, self._used = folder / limit, folder / used
 
-    def join(self, pid: int) -> None:
-        """Put a process in. One that has just ended, or cannot be moved, stays where it is."""
+    def join(self) -> None:
+        """Go in: run in a new child, so that whatever it starts is in there, too.
+
+        One that cannot be moved stays where it is.
+        """
         try:
-            (self._folder / "cgroup.procs").write_text(str(pid))
+            (self._folder / "cgroup.procs").write_text("0")
         except OSError:
             return
 
@@ -38,10 +48,15 @@ class Groups:
 
     Never changes anything outside that one: in the unified hierarchy it is
     made only where the memory controller is already handed down to us.
+
+    Attributes:
+        folder: Where they are.
+        beside: The group of what runs beside the slots' processes; it has no limit.
     """
 
     def __init__(self, folder: Path, limit: str, used: str) -> None:
-        self._folder, self._limit, self._used = folder, limit, used
+        self.folder, self._limit, self._used = folder, limit, used
+        self.beside: Group | None = None
 
     @staticmethod
     def find(tag: str) -> tuple[Path, str, str] | None:
@@ -77,8 +92,8 @@ class Groups:
             folder.mkdir()
             if limit == "memory.max":
                 (folder / "cgroup.subtree_control").write_text("+memory")
-            trial = groups.of("trial")
-            if trial is None or not trial.limit.is_file():
+            groups.beside = groups.of(_BESIDE)
+            if groups.beside is None or not groups.beside.limit.is_file():
                 groups.remove()
                 return None
         except OSError:
@@ -88,7 +103,7 @@ class Groups:
 
     def of(self, slot: str) -> Group | None:
         """The group of a slot; None if it cannot be made."""
-        folder = self._folder / slot
+        folder = self.folder / slot
         try:
             folder.mkdir(exist_ok=True)
         except OSError:
@@ -97,20 +112,34 @@ class Groups:
 
     def remove(self) -> bool:
         """Take the groups away; False while a process is still in one."""
-        return remove_groups(self._folder)
+        return remove_groups(self.folder)
+
+
+def members(folder: Path) -> tuple[ProcessId, ...]:
+    """Every process in a sandbox's groups, and in those that its processes made below them."""
+    found = [process.process_id(pid) for pid in _pids(folder)]
+    still = {*_pids(folder)}  # who took the pid of a member in between is not in there
+    return tuple(who for who in found if who is not None and who.pid in still)
 
 
 def remove_groups(folder: Path) -> bool:
     """Take away a sandbox's groups, if it has any; False while a process is still in one."""
-    if not folder.is_dir():
-        return True
-    for child in [path for path in folder.iterdir() if path.is_dir()]:
+    for group in _below(folder):
         try:
-            child.rmdir()
+            group.rmdir()
+        except FileNotFoundError:
+            continue  # the supervisor is at it, too
         except OSError:
             return False
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
     return True
+
+
+def _below(folder: Path) -> list[Path]:
+    """A folder and all folders in it, the innermost first; empty if it is not there."""
+    return [Path(path) for path, _, _ in os.walk(folder, topdown=False)]
+
+
+def _pids(folder: Path) -> list[int]:
+    """Who is in there; without those that our pid namespace does not know: they are told as 0."""
+    texts = (process.read_proc(str(group / "cgroup.procs")) for group in _below(folder))
+    return [int(pid) for text in texts for pid in text.split() if pid != b"0"]

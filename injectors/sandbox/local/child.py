@@ -12,9 +12,12 @@ from typing import ClassVar
 
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.local import namespaces
+from gameday.injectors.sandbox.local.cgroups import Group
 from gameday.injectors.undo import ProcessId
 
 __all__ = ["Child"]
+
+_AGAIN = 0.005
 
 
 class Child:
@@ -36,6 +39,9 @@ class Child:
     cpus: ClassVar[frozenset[int] | None] = None
     """CPUs for new children, where our own affinity is narrower than it was at first."""
 
+    beside: ClassVar[Group | None] = None
+    """The control group of each child that gets no other, where there is one."""
+
     _living: ClassVar[set[int]] = set()
 
     def __init__(
@@ -45,8 +51,10 @@ class Child:
         environment: Mapping[str, str],
         folder: str,
         stdio: tuple[int, int, int],
+        group: Group | None = None,
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
+        self._group = group or self.beside
         self._popen = subprocess.Popen(
             list(argv),
             env=dict(environment),
@@ -55,7 +63,7 @@ class Child:
             stdout=stdio[1],
             stderr=stdio[2],
             start_new_session=True,
-            preexec_fn=namespaces.die_with_parent if self.bound else None,
+            preexec_fn=self._begin if self.bound or self._group is not None else None,
         )
         self.pid = self._popen.pid
         self.started = time.monotonic()
@@ -73,6 +81,13 @@ class Child:
         self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._reap)
 
+    def _begin(self) -> None:
+        """Run in the new process, before its program: from then on it may start others."""
+        if self.bound:
+            namespaces.die_with_parent()
+        if self._group is not None:
+            self._group.join()
+
     @classmethod
     def reap_orphans(cls) -> None:
         """Forget those whom we got as their subreaper; our own are reaped when we are told."""
@@ -84,6 +99,22 @@ class Child:
             if found is None or found.si_pid in cls._living:
                 return
             os.waitpid(found.si_pid, os.WNOHANG)
+
+    @classmethod
+    async def kill_all(cls, within: float) -> tuple[ProcessId, ...]:
+        """Kill all that descends from us, those whom we adopted too, until nobody is left.
+
+        Returns:
+            Who is left after ``within`` seconds.
+        """
+        deadline = time.monotonic() + within
+        me = process.process_id(os.getpid())
+        assert me is not None
+        while _have_children() and time.monotonic() < deadline:
+            process.kill(process.tree(me)[1:])
+            await asyncio.sleep(_AGAIN)  # those that we know are reaped meanwhile
+            cls.reap_orphans()
+        return process.tree(me)[1:]
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -126,3 +157,15 @@ class Child:
         if not await self.wait(grace):
             self.signal_group(signal.SIGKILL)
             await self.wait(max(grace, process.DIES_WITHIN))
+
+
+def _have_children() -> bool:
+    """Whether we have a child still, a zombie too.
+
+    A look through ``/proc`` can miss one that appears meanwhile; this cannot.
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -12,6 +12,8 @@ from gameday.injectors.sandbox.base import Change, Link, ProcessStatus, Slot, To
 from gameday.injectors.undo import ProcessId
 
 __all__ = [
+    "GROUPS",
+    "PROCESSES",
     "SOCKET",
     "SPEC",
     "SUPERVISES",
@@ -71,6 +73,12 @@ SOCKET = "socket"
 
 SPEC = "spec.json"
 """The name, there, of the file that holds the `Spec`."""
+
+GROUPS = "groups.json"
+"""The name, there, of the file that tells the folder of the sandbox's control groups."""
+
+PROCESSES = "processes.json"
+"""The name, there, of the file that tells the processes in the slots, or those that do not end."""
 
 SUPERVISES = "GAMEDAY_SUPERVISES"
 """The variable that tells a supervisor by its run folder; its services do not inherit it."""

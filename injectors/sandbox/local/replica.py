@@ -205,6 +205,7 @@ class Replica:
                     environment=self.environment(),
                     folder=str(self.data),
                     stdio=(null, log, log),
+                    group=self.group,
                     on_exit=self._exited,
                 )
             finally:
@@ -215,8 +216,6 @@ class Replica:
                 f"{self.name} cannot be started: {argv[0]}: {error.strerror}",
                 hint=f"The command of {self.service.name} names a program that has to be installed and executable.",
             ) from error
-        if self.group is not None:
-            self.group.join(self.child.pid)
         self._cancel("again")
         self.starts, self.since, self.by, self.wanted = (
             self.starts + 1,

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import msgspec
 from gameday.injectors.errors import SandboxError, UsageError
 from gameday.injectors.sandbox import disk, ports, process
 from gameday.injectors.sandbox.base import Change, Link, Toxic
-from gameday.injectors.sandbox.local import cgroups, namespaces, templates
+from gameday.injectors.sandbox.local import cgroups, namespaces, orders, templates
 from gameday.injectors.sandbox.local.burners import Burners
 from gameday.injectors.sandbox.local.child import Child
 from gameday.injectors.sandbox.local.orders import Ensured, ServiceSpec, Spec
 from gameday.injectors.sandbox.local.replica import Replica
 from gameday.injectors.sandbox.proxy import LinkProxy
+from gameday.injectors.undo import ProcessId
 
 __all__ = ["Runtime"]
 
@@ -49,7 +51,15 @@ class Runtime:
         self._scaled_by: dict[str, str] = {}
         self._scaling = asyncio.Lock()
         apart = os.environ.get("GAMEDAY_ISOLATE") != "0"
-        self._groups = cgroups.Groups.make(spec.tag) if apart else None
+        self._groups = self._make_groups() if apart else None
+        Child.beside = self._groups.beside if self._groups is not None else None
+
+    def _make_groups(self) -> cgroups.Groups | None:
+        """Make the control groups; first write down where: others look from a group of their own."""
+        found = cgroups.Groups.find(self.spec.tag)
+        if found is not None:
+            self._write(orders.GROUPS, str(found[0]))
+        return cgroups.Groups.make(self.spec.tag)
 
     def end(self, why: str) -> None:
         """Let it be over; the first reason goes into the supervisor's log."""
@@ -70,20 +80,20 @@ class Runtime:
     ) -> None:
         """Tell everybody who watches."""
         change = Change(time.monotonic() if at is None else at, action, slot, by, detail)
-        if action in ("started", "exited"):
-            self._note_processes()
+        if action in ("started", "exited") and Child.bound:
+            children = (replica.child for replica in self.replicas.values())
+            self.note_processes(child.identity for child in children if child is not None)
         for watcher in self.watchers:
             watcher.put_nowait(change)
 
-    def _note_processes(self) -> None:
+    def note_processes(self, running: Iterable[ProcessId]) -> None:
         """Write down who runs: without a pid namespace, leftovers are found again by it."""
-        if not Child.bound:
-            return
-        path = self.run / "processes.json"
-        running = [r.child.identity for r in self.replicas.values() if r.child is not None]
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(running))
-        fresh.replace(path)
+        self._write(orders.PROCESSES, list(running))
+
+    def _write(self, name: str, what: object) -> None:
+        fresh = self.run / f"{name}.new"
+        fresh.write_bytes(msgspec.json.encode(what))
+        fresh.replace(self.run / name)
 
     def lacks(self) -> dict[str, str]:
         """Parts that it cannot have on this machine, with the reason."""
@@ -241,28 +251,33 @@ class Runtime:
     async def down(self) -> None:
         """Stop everything, briefly politely."""
         self.burners.kill()
-        async with asyncio.TaskGroup() as group:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for replica in self.replicas.values():
+                    status = replica.status()
+                    if status.state == "paused":
+                        replica.kill()
+                    elif status.state == "running":
+                        grace = min(replica.service.grace, _TEARDOWN_GRACE)
+                        group.create_task(replica.stop("gameday", grace=grace))
+        finally:  # even if that took too long: none may start again
             for replica in self.replicas.values():
-                status = replica.status()
-                if status.state == "paused":
-                    replica.kill()
-                elif status.state == "running":
-                    grace = min(replica.service.grace, _TEARDOWN_GRACE)
-                    group.create_task(replica.stop("gameday", grace=grace))
-        for replica in self.replicas.values():
-            replica.kill()
+                replica.kill()
         for proxy in self.proxies.values():
             await proxy.close()
         for replica in list(self.replicas.values()):
             if not self.no_disks:
                 namespaces.unmount(replica.data)
 
-    async def forget_groups(self) -> None:
-        """Take the control groups away, as soon as the killed have left them."""
-        if self._groups is not None:
-            deadline = time.monotonic() + _GROUPS_WITHIN
-            while not self._groups.remove() and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+    async def forget_groups(self) -> bool:
+        """Take the control groups away, as soon as the killed have left them; False if they stay."""
+        deadline = time.monotonic() + _GROUPS_WITHIN
+        while self._groups is not None and not self._groups.remove():
+            if time.monotonic() > deadline:
+                print("the control groups cannot be removed", file=sys.stderr)
+                return False
+            await asyncio.sleep(0.005)
+        return True
 
     # Hands
 

@@ -99,15 +99,14 @@ async def _end(runtime: Runtime, door: _Door) -> None:
             await runtime.down()
     except TimeoutError:
         print("teardown took too long; the rest is killed", file=sys.stderr)
-    _kill_leftovers(runtime)
-    await runtime.forget_groups()
-    shutil.rmtree(runtime.run, ignore_errors=True)
-
-
-def _kill_leftovers(runtime: Runtime) -> None:
-    """Without a pid namespace nobody does this for us."""
-    for member in process.find_by_environment("GAMEDAY_SANDBOX", runtime.spec.tag):
-        process.signal_process(member, signal.SIGKILL)
+    # Without a pid namespace nobody does this for us.
+    left = await Child.kill_all(_TEARDOWN)
+    gone = await runtime.forget_groups()
+    if left:  # whoever tears down reads it
+        runtime.note_processes(left)
+        print(f"processes are left: {' '.join(str(who.pid) for who in left)}", file=sys.stderr)
+    elif gone:
+        shutil.rmtree(runtime.run, ignore_errors=True)
 
 
 class _Door:
