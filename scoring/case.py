@@ -49,8 +49,8 @@ E = TypeVar("E")
 _KNOWING = ("declare", "ack", "identify", "update", "mitigate", "resolve")
 """Who says this knows of something."""
 
-_TAKEN_AWAY = {"drain": "drained", "stop": "stopped"}
-_PUT_BACK = {"undrain": "drained", "started": "stopped"}
+_TAKEN_AWAY = {"drain": "drained", "stop": "stopped", "disconnect": "off a network"}
+_PUT_BACK = {"undrain": "drained", "started": "stopped", "connect": "off a network"}
 _CONSEQUENCES = ("started", "exited", "health")
 
 

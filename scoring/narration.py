@@ -49,6 +49,8 @@ _CHANGED = {
     "unpause": "let {} go on",
     "update": "changed the limits of {}",
     "destroy": "removed {}",
+    "connect": "connected {} to a network",
+    "disconnect": "took {} off a network",
     "started": "{} started",
     "exited": "{} exited",
     "health": "{} changed health",

@@ -548,6 +548,7 @@ def test_what_people_left_behind_is_named() -> None:
     assert text.count("api was scaled to 0 and gateway-1 is still drained") == 2
     assert "Take back what people changed" in text
     assert "store-1 is still stopped" in left(("stop", "store-1", "fixer", ""))
+    assert "api-1 is still off a network" in left(("disconnect", "api-1", "fixer", "shop"))
 
 
 def test_what_was_taken_back_is_not_left_behind() -> None:
@@ -557,6 +558,8 @@ def test_what_was_taken_back_is_not_left_behind() -> None:
         ("stop", "store-1", "fixer", ""),
         ("started", "store-1", "fixer", ""),
         ("undrain", "gateway-1", "fixer", ""),
+        ("disconnect", "api-2", "fixer", "shop"),
+        ("connect", "api-2", "fixer", "shop"),
         ("scale", "api", "gameday", "0 to 3"),
         ("stop", "api-1", "gameday", ""),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gameday.scoring import events
-from tests.commands import Terminal, no_traceback
+from tests.commands import Run, Terminal, no_traceback
 from tests.containers import Containers
 from tests.own_engine import port
 
@@ -211,3 +211,59 @@ def test_who_restarts_a_container_that_burns_is_seen(scene: Scene) -> None:
     scene.containers.docker("restart", "--time", "0", scene.containers.names[1])
     assert run.wait() in (0, 1), run.said()
     assert [e for e in run.of(events.SandboxChanged) if e.action == "restart" and e.by == "fixer"]
+
+
+def _by_fixers(run: Run) -> list[tuple[str, str]]:
+    return [(e.action, e.slot) for e in run.of(events.SandboxChanged) if e.by == "fixer"]
+
+
+def test_who_connects_a_container_again_is_seen_and_has_repaired_it(scene: Scene) -> None:
+    docker, network, back = (
+        scene.containers.docker,
+        scene.containers.network,
+        scene.containers.names[1],
+    )
+    docker("network", "disconnect", network, back)
+    docker("network", "connect", "--alias", "one", "--alias", "two", network, back)
+    scene.write("net.disconnect, target: {slot: back-1}", "5s")
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    docker("network", "connect", "--alias", "two", "--alias", "one", network, back)
+    run.until(lambda: _by_fixers(run), "it is seen who connected it")
+    assert run.wait() in (0, 1), run.said()
+    assert _by_fixers(run) == [("connect", "back-1")]
+    assert [(e.outcome, e.by) for e in run.of(events.InjectionUndone)] == [("taken-over", "fixer")]
+    assert [(e.equal, e.detail) for e in run.of(events.TargetChecked)] == [(True, "")]
+    assert "connected back-1 to a network" in scene.terminal.say("debrief", "--format", "md")
+
+
+def test_who_takes_a_container_off_a_network_is_seen_once(scene: Scene) -> None:
+    docker, network, back = (
+        scene.containers.docker,
+        scene.containers.network,
+        scene.containers.names[2],
+    )
+    scene.write("net.disconnect, target: {slot: back-1}", "4s")
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    docker("network", "disconnect", network, back)
+    assert run.wait() in (0, 1), run.said()
+    assert _by_fixers(run) == [("disconnect", "back-2")]
+    assert [e.outcome for e in run.of(events.InjectionUndone)] == ["put-back"]
+
+
+def test_what_an_engine_connects_and_disconnects_by_itself_is_no_fixers_doing(scene: Scene) -> None:
+    """It does that with the other networks of a container that ends or starts."""
+    docker, back = scene.containers.docker, scene.containers.names[1]
+    docker("network", "connect", "bridge", back)
+    scene.write(
+        f"net.disconnect, target: {{slot: back-1}}, network: {scene.containers.network}", "8s"
+    )
+    run = scene.terminal.start("s.yaml", "--fixers", "people")
+    run.until(lambda: [e for e in run.of(events.Looked) if e.took_effect], "it is broken")
+    for number, words in enumerate((("restart", "--time=0"), ("stop", "--time=0"), ("start",)), 1):
+        docker(*words, back)
+        run.until(lambda: len(_by_fixers(run)) == number, words[0])  # noqa: B023 - used at once
+    assert run.wait() in (0, 1), run.said()
+    assert _by_fixers(run) == [(done, "back-1") for done in ("restart", "stop", "start")]
+    assert [e.outcome for e in run.of(events.InjectionUndone)] == ["put-back"]

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -18,11 +20,12 @@ import pytest
 
 from gameday.drills.folder import list_drills
 from gameday.drills.undo_log import read_undo_log
-from gameday.injectors.errors import Unsupported
+from gameday.injectors.errors import SandboxGone, Unsupported
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker import image
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
+from gameday.injectors.sandbox.docker.elsewhere import Elsewhere
 from gameday.injectors.sandbox.docker.engine import Engine
 from gameday.injectors.sandbox.netns.keeper import LEASE
 from gameday.injectors.sandbox.netns.namespace import Namespace
@@ -223,6 +226,45 @@ def test_a_helper_ends_when_its_drill_is_gone_and_takes_its_faults_along(
         assert not process.find_by_environment("GAMEDAY_SANDBOX", outside.tag)
 
     anyio.run(test)
+
+
+def test_a_target_that_ends_while_a_helper_starts_has_lost_its_network(
+    outside: DockerSandbox, containers: Containers
+) -> None:
+    """Its process is dead, and its engine learns of that only while the helper starts."""
+
+    async def meanwhile(ask: Callable[[Elsewhere], Awaitable[object]]) -> object:
+        found = await outside.find("front-1")
+        assert found is not None
+        assert found.process is not None
+        try:
+            with told_late(found.process.pid):
+                return await ask(Elsewhere(outside, found))
+        finally:
+            containers.docker("start", found.name)
+
+    async def test() -> None:
+        assert await meanwhile(Elsewhere.toxics) == ()
+        assert await meanwhile(lambda network: network.remove(TOXICS[0].tag)) is False
+        with pytest.raises(SandboxGone, match="front-1 has ended, and with it its network"):
+            await meanwhile(lambda network: network.add(TOXICS[0]))
+        assert not containers.docker("ps", "-aq", "--filter", f"label=gameday.helper={outside.tag}")
+
+    anyio.run(test)
+
+
+@contextmanager
+def told_late(main: int) -> Iterator[None]:
+    """The main process of a container is killed; for a second its engine does not hear of that."""
+    parent = int(Path(f"/proc/{main}/stat").read_text().rpartition(")")[2].split()[1])
+    later = threading.Timer(1.0, os.kill, (parent, signal.SIGCONT))
+    os.kill(parent, signal.SIGSTOP)
+    later.start()
+    try:
+        os.kill(main, signal.SIGKILL)
+        yield
+    finally:
+        later.join()
 
 
 def test_the_machines_own_network_is_refused(

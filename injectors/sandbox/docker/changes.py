@@ -2,8 +2,9 @@
 
 The engine names no one. What `gameday sandbox` did stands among the deeds; what the drill
 did it knows; a restart policy shows in the container's count of restarts; what an engine does
-to its containers while it is shut down, it does when nobody new can call it. All else somebody
-did with Docker, and in a drill that is a fixer.
+to its containers while it is shut down, it does when nobody new can call it. It connects a
+container to its networks before each start, and disconnects it after each end: only of one that
+runs did somebody ask for that. All else somebody did with Docker, and in a drill that is a fixer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ _ANSWERS = 2.0
 """Seconds for an answer of the engine, before somebody is named for what was done."""
 _WHOLE = {"restart", "stop"}
 _FOREIGN = {"restart", "stop", "pause", "unpause", "kill", "start", "update", "destroy"}
+_NETWORK = {"connect", "disconnect"}
+_TOLD = {
+    "type": ["container", "network"],
+    "event": sorted(_FOREIGN | _NETWORK | {"die", "health_status"}),
+}
+"""What the engine is asked to tell. What happens to networks carries no label of a container."""
 _OUTSIDE = "with Docker, not through Gameday"
 
 
@@ -45,6 +52,7 @@ class _Pending(msgspec.Struct):
     action: str
     slot: str
     seen: float
+    network: str = ""
 
 
 async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
@@ -54,9 +62,11 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
         SandboxError: when the engine stops telling.
     """
     box.deeds.fresh()
-    names = {one.id: one.slot for one in await box.list_containers()}
-    restarts = {one.slot: one.restarts for one in await box.list_containers()}
-    stream = await box.engine.call("events", decode=True, filters={"label": [OPT_IN]})
+    every = await box.list_containers()
+    names = {one.id: one.slot for one in every}
+    restarts = {one.slot: one.restarts for one in every}
+    running = {one.id for one in every if one.process is not None}
+    stream = await box.engine.call("events", decode=True, filters=_TOLD)
     told: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stream, told), daemon=True).start()
     pending: list[_Pending] = []
@@ -64,12 +74,17 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
     try:
         while True:
             for deed in box.deeds.fresh():
-                if deed.by == "gameday":
-                    continue
                 box.remember(deed.action, deed.slot, deed.at)
-                yield Change(deed.at, deed.action, deed.slot, deed.by, deed.detail)
+                if deed.by != "gameday":
+                    yield Change(deed.at, deed.action, deed.slot, deed.by, deed.detail)
             for event in _take(told, box):
                 at = _instant(event, box)
+                if event["Type"] == "network":
+                    about = event["Actor"]["Attributes"]
+                    if (one := about.get("container", "")) in running:
+                        network = about.get("name", "")
+                        _add(pending, _Pending(at, event["Action"], names[one], at, network))
+                    continue
                 slot = names.get(event["id"]) or await _slot_of(event["id"], box, names)
                 if not slot:
                     continue
@@ -77,7 +92,11 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
                 change = _plain(event, at, slot)
                 if change is not None:
                     yield change
+                if action == "die":
+                    running.discard(event["id"])
+                    _drop(pending, slot, "disconnect")  # an engine may do that first
                 if action == "start":
+                    running.add(event["id"])
                     container = await box.find(slot)
                     count = container.restarts if container is not None else 0
                     if count > restarts.get(slot, 0):
@@ -96,7 +115,10 @@ async def watch(box: DockerSandbox) -> AsyncIterator[Change]:
                     one.seen = time.monotonic()
                     pending.append(one)  # until it answers again, or tells no more
                 else:
-                    yield Change(one.at, one.action, one.slot, "fixer", _OUTSIDE)
+                    if one.network:
+                        box.noticed(one.action, one.slot, one.network)
+                    how = f"{one.network}, {_OUTSIDE}" if one.network else _OUTSIDE
+                    yield Change(one.at, one.action, one.slot, "fixer", how)
             await anyio.sleep(_LOOK_EVERY)
     finally:
         with suppress(Exception):
@@ -121,8 +143,15 @@ def _take(told: queue.SimpleQueue[Any], box: DockerSandbox) -> Iterator[dict[str
         if event is None or isinstance(event, Exception):
             why = f": {plain_reason(event, near=box.engine.near)}" if event else ""
             raise SandboxError(f"the Docker engine stopped telling what happens{why}")
-        if event.get("Type") == "container":
+        kind = event.get("Type")
+        if kind == "network" or (kind == "container" and _opted_in(event)):
             yield event
+
+
+def _opted_in(event: dict[str, Any]) -> bool:
+    label, _, value = OPT_IN.partition("=")
+    found: dict[str, str] = event["Actor"]["Attributes"]
+    return found.get(label) == value
 
 
 def _instant(event: dict[str, Any], box: DockerSandbox) -> float:
@@ -153,13 +182,18 @@ def _plain(event: dict[str, Any], at: float, slot: str) -> Change | None:
 
 
 def _add(pending: list[_Pending], new: _Pending) -> None:
-    """The whole deed stands for its parts."""
+    """The whole deed stands for its parts; of a network, some engines tell one deed twice."""
     if new.action in _WHOLE:
-        parts = {"kill", "start"}
-        pending[:] = [one for one in pending if one.slot != new.slot or one.action not in parts]
+        _drop(pending, new.slot, "kill", "start")
     if new.action == "restart":
-        pending[:] = [one for one in pending if one.slot != new.slot or one.action != "stop"]
-    pending.append(new)
+        _drop(pending, new.slot, "stop")
+    what = (new.slot, new.action, new.network)
+    if not new.network or all((one.slot, one.action, one.network) != what for one in pending):
+        pending.append(new)
+
+
+def _drop(pending: list[_Pending], slot: str, *actions: str) -> None:
+    pending[:] = [one for one in pending if one.slot != slot or one.action not in actions]
 
 
 def _due(pending: list[_Pending]) -> list[_Pending]:

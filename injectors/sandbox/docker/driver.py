@@ -62,7 +62,13 @@ _MAY_HOLD_SECRETS = frozenset({"Cmd", "Entrypoint", "Healthcheck", "LogConfig"})
 """Parts of a configuration into which passwords and tokens get written."""
 _STARTS_WITHIN = 45.0
 """Seconds between a restart that is noted and the start of the new process: the old one has to end."""
-_SAME = {"start": ("restart", "start"), "kill": ("stop", "restart", "kill")}
+_SAME = {
+    "start": ("restart", "start"),
+    "kill": ("stop", "restart", "kill"),
+    "connect": ("connect", "drain", "undrain"),
+    "disconnect": ("disconnect", "drain", "undrain"),
+}
+_NETWORK = ("connect", "disconnect")
 
 
 class DockerSandbox(Sandbox):
@@ -88,6 +94,7 @@ class DockerSandbox(Sandbox):
         self.owners: tuple[ProcessId, ...] = ()
         self._fills: dict[ProcessId, Container] = {}
         self._did: list[tuple[str, str, float]] = []
+        self._noticed: dict[tuple[str, str], str] = {}
         self._listing = anyio.Lock()
         self._listed: list[Container] = []
         self._listed_at = 0.0
@@ -435,9 +442,29 @@ class DockerSandbox(Sandbox):
                 return deed.by
         return "the engine's restart policy" if container.restarts else ""
 
+    def took_off(self, slot: str, network: str) -> bool:
+        """Whether we took a slot off a network, and have not connected it again."""
+        ours = [
+            deed.action
+            for deed in self.deeds.every()
+            if (deed.slot, deed.detail) == (slot, network) and deed.action in _NETWORK
+        ]
+        return bool(ours) and ours[-1] == "disconnect"
+
+    def noticed(self, action: str, slot: str, network: str) -> None:
+        """Note what a fixer did with Docker to a slot in a network."""
+        self._noticed[slot, network] = action
+
+    def who_connected(self, slot: str, network: str) -> str:
+        """Who connected a slot to a network with Docker; empty if that is not known."""
+        return "fixer" if self._noticed.get((slot, network)) == "connect" else ""
+
     def who_stopped(self, slot: str) -> str:
         """Who stopped a slot by `gameday sandbox stop`, if that was the last deed there."""
-        last = [deed for deed in self.deeds.every() if deed.slot == slot and deed.action != "exec"]
+        others = ("exec", *_NETWORK)
+        last = [
+            deed for deed in self.deeds.every() if deed.slot == slot and deed.action not in others
+        ]
         return last[-1].by if last and last[-1].action == "stop" else ""
 
     # Putting back
@@ -526,8 +553,13 @@ def _is_drained(container: Container) -> bool:
 
 
 def _networks(container: Container) -> dict[str, Any]:
+    """The order in which somebody gave the aliases means nothing."""
     networks = container.inspected["NetworkSettings"].get("Networks") or {}
-    return {name: connection_of(net, container.id) for name, net in sorted(networks.items())}
+    found = {name: connection_of(net, container.id) for name, net in sorted(networks.items())}
+    return {
+        name: msgspec.structs.replace(how, aliases=tuple(sorted(how.aliases)))
+        for name, how in found.items()
+    }
 
 
 def _nameless(network: Mapping[str, str]) -> dict[str, str]:

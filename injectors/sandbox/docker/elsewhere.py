@@ -19,7 +19,7 @@ from gameday.injectors.errors import SandboxError, SandboxGone, Unsupported
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker import image
 from gameday.injectors.sandbox.docker.containers import Container
-from gameday.injectors.sandbox.docker.engine import Engine
+from gameday.injectors.sandbox.docker.engine import Engine, EngineSilent
 from gameday.injectors.sandbox.docker.helper import Beat, start_helper
 from gameday.injectors.sandbox.docker.teardown import HELPER, remove_helper
 from gameday.injectors.sandbox.netns.errands import (
@@ -42,6 +42,11 @@ _HELPS, _SINCE = "gameday.helps", "gameday.helps.since"
 _PYTHON = ("python3", "-m")
 _ERRANDS = "gameday.injectors.sandbox.netns.errands"
 _MAY = ("NET_ADMIN", "NET_RAW", "SYS_NICE")
+_RUNTIME = "OCI runtime"
+"""In an engine's words where its runtime failed to start a container; the rest of them is for its log."""
+_ENDS_WITHIN = 2.0
+"""Seconds in which an engine learns that a container has ended."""
+_LOOK_EVERY = 0.05
 
 
 class Elsewhere:
@@ -56,11 +61,17 @@ class Elsewhere:
 
     async def remove(self, tag: str) -> bool:
         """As `Namespace.remove`."""
-        return (await self._ask(Remove(tag))).removed
+        try:
+            return (await self._ask(Remove(tag))).removed
+        except SandboxGone:  # just now, and all that was in it
+            return False
 
     async def toxics(self) -> tuple[InForce, ...]:
         """As `Namespace.toxics`."""
-        return (await self._ask(See())).in_force
+        try:
+            return (await self._ask(See())).in_force
+        except SandboxGone:
+            return ()
 
     async def fingerprint(self) -> dict[str, str]:
         """Our faults on all that is said and heard there: none where no helper stands.
@@ -112,7 +123,10 @@ class Elsewhere:
         box = self._box
         labels = {HELPER: box.tag}
         labels |= {_HELPS: self._container.id, _SINCE: self._since} if stands else {}
-        helper = await _create(box.engine, f"container:{self._container.id}", labels)
+        try:
+            helper = await _create(box.engine, f"container:{self._container.id}", labels)
+        except SandboxError as error:
+            raise await self._why_none(error) from None
         try:
             if stands:
                 marks = {"tag": helper, "slot": "", "sandbox": box.tag}
@@ -122,6 +136,32 @@ class Elsewhere:
             await remove_helper(box.engine, helper)
             raise
         return helper
+
+    async def _why_none(self, error: SandboxError) -> SandboxError:
+        """Why no helper could be started, for people; likely, because the target has just ended.
+
+        The engine may not know of that end yet.
+        """
+        if isinstance(error, EngineSilent):
+            return error
+        slot = self._container.slot
+        with anyio.move_on_after(_ENDS_WITHIN):
+            while True:
+                if not await self._runs():
+                    return SandboxGone(f"{slot} has ended, and with it its network")
+                await anyio.sleep(_LOOK_EVERY)
+        if _RUNTIME not in error.message:
+            return error
+        return SandboxError(
+            f"the engine could start no helper container in the network of {slot}",
+            hint="The log of the Docker engine says why.",
+        )
+
+    async def _runs(self) -> bool:
+        """Whether the target runs that was found, and no later start of it."""
+        found = await self._box.engine.find(self._container.id)
+        state = found["State"] if found is not None else {}
+        return bool(state.get("Running")) and str(state.get("StartedAt", "")) == self._since
 
 
 async def forget(container: Container, box: DockerSandbox) -> None:
@@ -189,10 +229,8 @@ async def _create_with(
     helper = str(made["Id"])
     try:
         await engine.call("start", helper)
-    except SandboxError as error:
+    except SandboxError:
         await remove_helper(engine, helper)
-        if "container" in network and "running" in error.message:
-            raise SandboxGone("the container has ended, and with it its network") from None
         raise
     return helper
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -64,7 +65,10 @@ class Networks(Part):
 
     async def disconnect(self, slot: str, network: str) -> None:
         container, _ = await self._filled(slot)
+        self._box.remember("disconnect", slot)
         await self._box.engine.call("disconnect_container_from_network", container.id, network)
+        with suppress(SandboxError):  # once it is done: only then did somebody undo it who did
+            self._box.deeds.note("disconnect", slot, "gameday", network)
 
 
 async def reconnect(step: ConnectNetwork, box: DockerSandbox) -> StepResult:
@@ -73,8 +77,14 @@ async def reconnect(step: ConnectNetwork, box: DockerSandbox) -> StepResult:
     if container is None:
         return StepResult(Outcome.TAKEN_OVER, "somebody removed the container")
     if step.network in (container.inspected["NetworkSettings"].get("Networks") or {}):
+        if box.took_off(step.slot, step.network):
+            by = box.who_connected(step.slot, step.network)
+            return StepResult(Outcome.TAKEN_OVER, f"it is in the network {step.network}", by=by)
         return StepResult(Outcome.NOTHING, f"it is in the network {step.network}")
     how = msgspec.json.decode(step.settings, type=Connection)
+    box.remember("connect", step.slot)
+    with suppress(SandboxError):  # before it is done: nobody else is to be named for it
+        box.deeds.note("connect", step.slot, "gameday", step.network)
     await connect(container, step.network, how, box)
     return StepResult(Outcome.PUT_BACK, f"it is in the network {step.network} again")
 

@@ -19,7 +19,8 @@ RestoreAffinity, RestoreLimit
 RemoveToxic, EndHelpers, DeleteFile
     It was there: ``put-back``; else ``nothing``; the container that it was in is gone: ``taken-over``.
 ConnectNetwork
-    It is not in the network: ``put-back``; it is: ``nothing``; the container is gone: ``taken-over``.
+    It is not in the network: ``put-back``; somebody connected it, or removed the container:
+    ``taken-over``; we connected it before, or never took it off: ``nothing``.
 CreateContainer
     Nobody fills the slot, and we removed who did: ``put-back``, it was made again and started.
     The same process runs, or we made it again before: ``nothing``; another: ``taken-over``.
