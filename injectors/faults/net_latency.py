@@ -12,7 +12,7 @@ from gameday.injectors.models import Within
 
 
 class NetLatency(LinkFault, kind="net.latency", toxic="latency"):
-    """Delay whatever crosses a link, by a fixed time and a random part; connections open as fast as before."""
+    """Delay whatever crosses a link, by a fixed time and a random part; connecting takes no longer."""
 
     delay: Annotated[
         Seconds,
