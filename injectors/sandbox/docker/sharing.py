@@ -14,6 +14,7 @@ import msgspec
 
 from gameday.injectors.errors import Unsupported
 from gameday.injectors.sandbox.docker.containers import OPT_IN, Container
+from gameday.injectors.sandbox.docker.teardown import HELPER
 
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
@@ -74,7 +75,7 @@ async def refuse_network(container: Container, box: DockerSandbox) -> None:
 
 
 async def _sharers(box: DockerSandbox) -> list[_Sharer]:
-    """Every container on the engine that joined another, whether it opted in or not."""
+    """Every container on the engine that joined another, whether it opted in or not; no helper of ours."""
     found: list[_Sharer] = []
 
     async def look(container: str) -> None:
@@ -85,7 +86,8 @@ async def _sharers(box: DockerSandbox) -> list[_Sharer]:
     listed = await box.engine.call("containers", all=True)
     async with anyio.create_task_group() as group:
         for one in listed:
-            group.start_soon(look, one["Id"])
+            if HELPER not in (one.get("Labels") or {}):
+                group.start_soon(look, one["Id"])
     return sorted(found, key=lambda one: one.name)
 
 
