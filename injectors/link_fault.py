@@ -76,8 +76,9 @@ class LinkFault(NetworkFault):
         for part in self.needs:
             box.part(part)
         plan = []
-        for link in await self.choose(box, rng):
-            await box.part(self.needs[0]).check(link.name)
+        chosen = await self.choose(box, rng)
+        await box.part(self.needs[0]).check([link.name for link in chosen])
+        for link in chosen:
             tag = self.new_tag(box, rng)
             plan.append(self.injection(link.name, RemoveToxic(link.name, tag), tag=tag))
         return plan

@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -16,22 +16,14 @@ from gameday.injectors.fault import Injection
 from gameday.injectors.laws import Trial
 from gameday.injectors.sandbox.docker.driver import DockerSandbox
 from gameday.injectors.undo import Outcome
-from tests.containers import Containers, attach, make, run
+from tests.containers import Containers, attach, containers, make, run
 from tests.engine import CLOCK
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+__all__ = ["containers"]
 
 WAIT = 0.05
 """Seconds for which the program waits each time."""
-
-
-@pytest.fixture(scope="module")
-def containers(
-    docker: dict[str, str], base_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Containers]:
-    with Containers(docker, base_image, tmp_path_factory.mktemp("clock")) as made:
-        made.start_clock()
-        yield made
 
 
 @pytest.fixture

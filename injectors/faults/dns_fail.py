@@ -25,8 +25,8 @@ class DnsFail(NetworkFault, kind="dns.fail", toxic="dns"):
 
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
         """A toxic on all that the slot says and hears; open connections go on."""
-        plan = []
-        for aim in await self.aim(box, rng):
-            await box.part(self.needs[0]).check(aim.slot)
-            plan.append(self.injection(aim.slot, RemoveToxic(aim.slot, aim.tag), tag=aim.tag))
-        return plan
+        aims = await self.aim(box, rng)
+        await box.part(self.needs[0]).check([aim.slot for aim in aims])
+        return [
+            self.injection(aim.slot, RemoveToxic(aim.slot, aim.tag), tag=aim.tag) for aim in aims
+        ]

@@ -26,7 +26,9 @@ class NetDisconnect(Fault, kind="net.disconnect"):
     async def plan(self, box: Sandbox, rng: Random) -> list[Injection]:
         """Note how it is connected; undo connects it again in the same way."""
         plan = []
-        for aim in await self.aim(box, rng):
+        aims = await self.aim(box, rng)
+        await box.networks.check([aim.slot for aim in aims])
+        for aim in aims:
             networks = await box.networks.networks(aim.slot)
             chosen = [name for name in networks if self._means(name)]
             if not chosen:

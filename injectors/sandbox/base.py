@@ -225,8 +225,8 @@ class Links(Protocol):
     For ``packets``, a slot in a link's place means all that it says and hears.
     """
 
-    async def check(self, link: str) -> None:
-        """Whether a fault there would hit this link, and nothing beside it. Reads only.
+    async def check(self, links: Sequence[str]) -> None:
+        """Whether faults there would hit these links, and nothing beside them. Reads only.
 
         Raises:
             Unsupported: if it would not.
@@ -327,6 +327,14 @@ class Networks(Protocol):
 
     async def networks(self, slot: str) -> Mapping[str, str]:
         """Their names, each with the settings that `ConnectNetwork` takes."""
+        ...
+
+    async def check(self, slots: Sequence[str]) -> None:
+        """Whether taking these slots off their networks would hit nobody else. Reads only.
+
+        Raises:
+            Unsupported: if it would.
+        """
         ...
 
     async def disconnect(self, slot: str, network: str) -> None:

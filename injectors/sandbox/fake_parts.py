@@ -87,7 +87,7 @@ class FakeHolds(_Part):
 
 
 class FakeLinks(_Part):
-    async def check(self, link: str) -> None:
+    async def check(self, links: Sequence[str]) -> None:
         async with self._operation("links.check"):
             pass
 
@@ -167,6 +167,10 @@ class FakeLimits(_Part):
 
 
 class FakeNetworks(_Part):
+    async def check(self, slots: Sequence[str]) -> None:
+        async with self._operation("networks.check"):
+            pass
+
     async def networks(self, slot: str) -> dict[str, str]:
         async with self._operation("networks.networks") as state:
             return dict(state.slot(slot).networks)

@@ -6,6 +6,7 @@ packets from and to the one where it ends; a fault on a slot hits all packets th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +15,7 @@ from gameday.injectors.errors import SandboxError, Unsupported, UsageError
 from gameday.injectors.sandbox.base import Toxic
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.elsewhere import forget
-from gameday.injectors.sandbox.docker.sharing import refuse_network
+from gameday.injectors.sandbox.docker.sharing import refuse_shared, refuse_strangers
 from gameday.injectors.sandbox.docker.teardown import end_helpers
 from gameday.injectors.sandbox.netns.kinds import overlap
 
@@ -30,9 +31,10 @@ class Links:
     def __init__(self, box: DockerSandbox) -> None:
         self._box = box
 
-    async def check(self, link: str) -> None:
-        """Both ends have a network of their own, and one in common."""
-        await _checked(link, self._box)
+    async def check(self, links: Sequence[str]) -> None:
+        """Both ends have a network of their own, and one in common, and nobody else joined it."""
+        found = [end for link in links for end in await _checked(link, self._box)]
+        await refuse_strangers((end for end in found if end is not None), self._box)
 
     async def add(self, link: str, toxic: Toxic) -> None:
         """Put a network fault on a link, or on a slot."""
@@ -77,9 +79,9 @@ async def _ends(link: str, box: DockerSandbox) -> tuple[Container, Container | N
 
 async def _checked(link: str, box: DockerSandbox) -> tuple[Container, Container | None]:
     source, target = await _ends(link, box)
-    await refuse_network(source, box)
+    refuse_shared(source)
     if target is not None:
-        await refuse_network(target, box)
+        refuse_shared(target)
         if source.addresses.keys().isdisjoint(target.addresses):
             raise Unsupported(
                 f"{source.slot} and {target.slot} are in no network together",

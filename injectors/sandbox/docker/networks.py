@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import msgspec
 from gameday.injectors.errors import SandboxError
 from gameday.injectors.sandbox.docker.containers import Container
 from gameday.injectors.sandbox.docker.parts import Part
-from gameday.injectors.sandbox.docker.sharing import refuse_network
+from gameday.injectors.sandbox.docker.sharing import refuse_shared, refuse_strangers
 from gameday.injectors.undo import ConnectNetwork, Outcome, StepResult
 
 if TYPE_CHECKING:
@@ -52,11 +52,16 @@ def connection_of(network: Mapping[str, Any], container: str) -> Connection:
 class Networks(Part):
     """The part."""
 
+    async def check(self, slots: Sequence[str]) -> None:
+        found = [one for one in await self._box.list_containers() if one.slot in slots]
+        for container in found:
+            refuse_shared(container)
+        await refuse_strangers(found, self._box)
+
     async def networks(self, slot: str) -> dict[str, str]:
         container = await self._box.find(slot)
         if container is None:
             return {}
-        await refuse_network(container, self._box)
         found = container.inspected["NetworkSettings"].get("Networks") or {}
         return {
             name: msgspec.json.encode(connection_of(network, container.id)).decode()

@@ -6,7 +6,7 @@ of its own. So a fault that ends a container on which others depend in this way 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +19,7 @@ from gameday.injectors.sandbox.docker.teardown import HELPER
 if TYPE_CHECKING:
     from gameday.injectors.sandbox.docker.driver import DockerSandbox
 
-__all__ = ["refuse_ending", "refuse_network"]
+__all__ = ["refuse_ending", "refuse_shared", "refuse_strangers"]
 
 _MODES = {"NetworkMode": "network", "PidMode": "processes", "IpcMode": "shared memory"}
 _JOINS = "container:"
@@ -55,23 +55,33 @@ async def refuse_ending(slots: Sequence[str], box: DockerSandbox) -> None:
                 )
 
 
-async def refuse_network(container: Container, box: DockerSandbox) -> None:
-    """A fault in its network must hit nobody else, but who opted in and joined it.
+def refuse_shared(container: Container) -> None:
+    """A fault in its network must not hit whose network it joined.
 
     Raises:
-        Unsupported: if it has none of its own, or somebody uses it who did not opt in.
+        Unsupported: if it has none of its own.
     """
     if why := container.why_no_network:
         raise Unsupported(
             f"{container.slot} has no network of its own: {why}",
             hint="Choose a container that is in a network by itself: a fault there hits all that share it.",
         )
-    for one in await _sharers(box):
-        if one.what == "network" and not one.opted_in and one.joined(container):
-            raise Unsupported(
-                f"{one.name} uses the network of {container.slot}, and may not be broken",
-                hint=f"A fault there hits both. Give it the label {OPT_IN}, too, or aim elsewhere.",
-            )
+
+
+async def refuse_strangers(containers: Iterable[Container], box: DockerSandbox) -> None:
+    """A fault in their networks must hit nobody who joined them without having opted in.
+
+    Raises:
+        Unsupported: if it would.
+    """
+    strangers = [one for one in await _sharers(box) if one.what == "network" and not one.opted_in]
+    for container in containers:
+        for one in strangers:
+            if one.joined(container):
+                raise Unsupported(
+                    f"{one.name} uses the network of {container.slot}, and may not be broken",
+                    hint=f"A fault there hits both. Give it the label {OPT_IN}, too, or aim elsewhere.",
+                )
 
 
 async def _sharers(box: DockerSandbox) -> list[_Sharer]:

@@ -76,7 +76,7 @@ class Processes(_Part):
 class Links(_Part):
     """The part ``links``: each has a proxy of its own."""
 
-    async def check(self, link: str) -> None:
+    async def check(self, links: Sequence[str]) -> None:
         """Nothing stands against it."""
 
     async def add(self, link: str, toxic: Toxic) -> None:
