@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests import engine
 from tests.commands import Terminal
+from tests.needed import need
 from tests.own_engine import own, port, ssh
 
 __all__ = ["own", "port", "ssh"]
@@ -52,16 +52,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture(scope="session")
 def needs() -> Callable[[bool, str], None]:
-    """Skip where a component is missing, with the reason; in CI that is a failure."""
-
-    def check(there: bool, reason: str) -> None:
-        if there:
-            return
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI must have what the tests need: {reason}")
-        pytest.skip(reason)
-
-    return check
+    return need
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import pytest
 
 from gameday.injectors.sandbox import process
 from gameday.injectors.sandbox.base import Change
@@ -20,6 +19,7 @@ from gameday.injectors.sandbox.local import cgroups
 from gameday.injectors.sandbox.local.cluster import Cluster, Health, Service
 from gameday.injectors.sandbox.local.driver import LocalSandbox
 from gameday.injectors.undo import Outcome, ProcessId, SandboxRef, Step, TearDown
+from tests.needed import need
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
@@ -166,10 +166,8 @@ async def do(box: LocalSandbox, step: Step) -> tuple[str, str]:
 @contextlib.contextmanager
 def slow_to_die(victim: ProcessId) -> Iterator[Callable[[], None]]:
     """A process that meets no signal, SIGKILL included, until it is thawed: call what is yielded."""
-    if not FREEZER.is_dir():
-        pytest.skip(
-            "there is no freezer of control groups v1: elsewhere a frozen process can be killed"
-        )
+    # Elsewhere a frozen process can be killed.
+    need(FREEZER.is_dir(), "there is no freezer of control groups v1")
     group = FREEZER / f"gameday-test-{victim.pid}"
     group.mkdir()
 
@@ -182,7 +180,10 @@ def slow_to_die(victim: ProcessId) -> Iterator[Callable[[], None]]:
         yield thaw
     finally:
         thaw()
-        process.wait_gone([victim], 5.0)
+        if process.is_dying(victim):
+            process.wait_gone([victim], 5.0)
+        with contextlib.suppress(ProcessLookupError):
+            (FREEZER / "cgroup.procs").write_text(str(victim.pid))
         group.rmdir()
 
 
